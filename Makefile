@@ -1,0 +1,32 @@
+# The two commands a newcomer needs: `make demo` and `make test`. Both make .venv themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench clean
+
+.venv/base: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/dev: .venv/base
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,torch,onnx]'
+	@touch $@
+
+demo: .venv/base
+	@$(BIN)/pharos check examples/wildlife/contract.yaml || test $$? -eq 3
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/basedpyright
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+bench: .venv/dev
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

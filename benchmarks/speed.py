@@ -1,0 +1,83 @@
+"""How fast Pharos itself is: cold starts and in-process calls; prints a table, asserts nothing."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TARGETS = {
+    "pharos --help, cold": 0.25,
+    "import pharos, cold": 0.25,
+    "pharos show resnet50, cold": 0.30,
+    "pharos show llama-3-70b, cold": 0.30,
+    "pharos predict gpt2-xl, cold": 1.0,
+    "build and cost resnet50": 0.005,
+    "build and cost llama-3.1-405b decode": 0.010,
+    "1,000,000 points of gpt2-xl decode": 1.0,
+}
+
+
+def cold(*command: str, runs: int = 9) -> tuple[float, float]:
+    """Median wall seconds and peak resident MB of a fresh process."""
+    seconds, resident = [], 0.0
+    for _ in range(runs):
+        start = time.perf_counter()
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, _, usage = os.wait4(child.pid, 0)
+        seconds.append(time.perf_counter() - start)
+        resident = max(resident, usage.ru_maxrss / 1e3)
+    return statistics.median(seconds), resident
+
+
+def warm(call: Callable[[], object], runs: int = 20) -> float:
+    """Median seconds of a call in this process, after one that pays for imports."""
+    call()
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def main() -> None:
+    """Times everything in TARGETS and prints it beside its target."""
+    import numpy as np
+
+    import pharos
+    import pharos.models
+    from pharos.graph.count import count
+    from pharos.graph.workload import Workload
+    from pharos.models.registry import find
+
+    pharos_bin = str(Path(sys.executable).with_name("pharos"))
+    found: dict[str, tuple[float, float | None]] = {}
+    found["pharos --help, cold"] = cold(pharos_bin, "--help")
+    found["import pharos, cold"] = cold(sys.executable, "-c", "import pharos")
+    found["pharos show resnet50, cold"] = cold(pharos_bin, "show", "resnet50")
+    found["pharos show llama-3-70b, cold"] = cold(pharos_bin, "show", "llama-3-70b")
+    found["pharos predict gpt2-xl, cold"] = cold(
+        pharos_bin, "predict", "gpt2-xl", "--on", "h100-sxm", "--decode"
+    )
+    resnet, llama = find("resnet50"), find("llama-3.1-405b")
+    decode = Workload(phase="decode", context=2048, precision="bf16")  # type: ignore[arg-type]
+    found["build and cost resnet50"] = warm(lambda: count(resnet.graph(Workload()))), None
+    found["build and cost llama-3.1-405b decode"] = warm(lambda: count(llama.graph(decode))), None
+    batch, context = np.meshgrid(np.arange(1, 1001), np.arange(1, 1001))
+
+    def million() -> object:
+        return pharos.predict("gpt2-xl", on="h100-sxm", phase="decode", batch=batch.ravel(),
+                              context=context.ravel(), precision="fp16")  # fmt: skip
+
+    found["1,000,000 points of gpt2-xl decode"] = warm(million, runs=3), None
+    print(f"{'what':<40}{'seconds':>10}{'target':>10}{'peak MB':>10}")
+    for what, (seconds, megabytes) in found.items():
+        memory = f"{megabytes:.0f}" if megabytes else ""
+        print(f"{what:<40}{seconds:>10.4f}{TARGETS[what]:>10.3f}{memory:>10}")
+
+
+if __name__ == "__main__":
+    main()

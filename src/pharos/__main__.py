@@ -1,0 +1,5 @@
+"""`python -m pharos`."""
+
+from pharos.doors.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""The Python face: the commands as functions. `import pharos` offers these names lazily."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pharos.convert.load import load as load
+from pharos.graph.count import Count
+from pharos.graph.count import count as _count
+from pharos.graph.workload import Workload
+from pharos.models.registry import Model
+
+if TYPE_CHECKING:
+    from pharos.decide.verdict import Verdict
+    from pharos.machines.machine import Machine
+    from pharos.predict.estimate import Estimate
+
+
+def show(model: str | Model, *, dims: dict[str, int] | None = None, **work: Any) -> Count:
+    """Counts a model under a workload: operations, bytes and parameters per operator.
+
+    Args:
+        dims: sizes for symbolic dimensions of an ONNX file.
+        work: batch, context, precision, phase, as `Workload` takes them.
+    """
+    return _count(load(model, dims).graph(Workload(**work)))
+
+
+def predict(
+    model: str | Model, on: "str | Machine", *, runtime: str | None = None,
+    dims: dict[str, int] | None = None, **work: Any,
+) -> "Estimate":  # fmt: skip
+    """Predicts a model under a workload on a machine.
+
+    Args:
+        on: a machine's name, its file, or a `Machine`.
+        runtime: "compiled" (the default) or "eager".
+        work: batch, context, precision, phase; sizes may be NumPy arrays.
+    """
+    from pharos.machines.machine import find_machine
+    from pharos.predict.estimate import predict as estimate
+
+    asked = Workload(**work)
+    chosen = load(model, dims)
+    machine = find_machine(on) if isinstance(on, str) else on
+    return estimate(chosen.graph(asked), machine, asked, model=chosen.name, runtime=runtime)
+
+
+def check(path: str | Path) -> "Verdict":
+    """Checks a contract file."""
+    from pharos.decide.verdict import check_file
+
+    return check_file(path)
+
+
+def compare(models: list[str], on: list[str], **work: Any) -> "list[Estimate]":
+    """Predicts every model on every machine, models outermost."""
+    return [predict(model, machine, **work) for model in models for machine in on]

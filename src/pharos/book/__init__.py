@@ -1,0 +1,1 @@
+"""Book: the textbook, executable."""

@@ -1,0 +1,1 @@
+"""Convert: ONNX files and Hugging Face configs become graphs; graphs become PyTorch."""

@@ -1,0 +1,1 @@
+"""Decide: contracts and their verdicts."""

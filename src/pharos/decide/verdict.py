@@ -1,0 +1,182 @@
+"""Verdict: each limit of a contract holds, is broken, or cannot be told, with margin and evidence."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pharos.convert.load import load
+from pharos.decide.contract import Contract, read_contract
+from pharos.facts.reading import Document
+from pharos.graph.workload import Workload
+from pharos.machines.machine import find_machine
+from pharos.predict.estimate import Estimate, predict
+from pharos.quantity.errors import PharosError
+from pharos.quantity.evidence import Evidence, Figure, assumed, counted, exact, unknown_figure
+from pharos.quantity.units import fmt
+
+HOLDS, BROKEN, UNKNOWN = "holds", "broken", "unknown"
+EXIT_CODES = {HOLDS: 0, BROKEN: 1, UNKNOWN: 3}
+
+# Limit -> SI unit.
+UNITS = {"latency": "s", "throughput": "1/s", "memory": "B", "storage": "B", "energy": "J", "power": "W",
+         "parameters": "", "macs": "MAC", "flops": "FLOP"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitVerdict:
+    """One limit.
+
+    Args:
+        figure: the value with its band and evidence.
+        margin: how many times better than the limit the value is; None when unknown.
+        verdict: a limit inside the band is "unknown": it takes a measurement to tell.
+        remedy: for a broken limit, the smallest change that would mend it; for an unknown one,
+            what to find out.
+    """
+
+    name: str
+    limit: float
+    figure: Figure
+    margin: float | None
+    verdict: str
+    remedy: str = ""
+
+    @property
+    def unit(self) -> str:
+        """SI unit of the limit."""
+        return UNITS[self.name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A contract's verdict: broken if any limit is, else unknown if any is, else holds."""
+
+    path: str
+    contract: Contract
+    document: Document
+    model: str
+    estimate: Estimate
+    limits: tuple[LimitVerdict, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The weakest of the limits' verdicts."""
+        found = {limit.verdict for limit in self.limits}
+        return next(v for v in (BROKEN, UNKNOWN, HOLDS) if v in found)
+
+    @property
+    def exit_code(self) -> int:
+        """0 holds, 1 broken, 3 cannot be told."""
+        return EXIT_CODES[self.verdict]
+
+
+def check_file(path: str | Path) -> Verdict:
+    """Reads a contract and predicts whether it holds.
+
+    Raises:
+        PharosError: a mistake in the contract or in what it names, with file, line and field.
+    """
+    contract, document = read_contract(path)
+    estimate = estimate_of(contract, document)
+    figures = figures_of(estimate, contract)
+    limits = []
+    for name in type(contract.limits).model_fields:
+        limit = getattr(contract.limits, name)
+        if limit is not None:
+            limits.append(judge(name, limit, figures[name]))
+    from pharos.decide.remedy import with_remedies
+
+    limits = with_remedies(limits, contract, document, estimate)
+    return Verdict(
+        path=str(path), contract=contract, document=document, model=contract.model, estimate=estimate,
+        limits=tuple(limits),
+    )  # fmt: skip
+
+
+def estimate_of(contract: Contract, document: Document, **changes: Any) -> Estimate:
+    """The prediction a contract asks for.
+
+    Args:
+        changes: model, machine or workload fields to try instead, for remedies.
+
+    Raises:
+        PharosError: with the place in the contract.
+    """
+    where = document.where
+    asked = contract.workload.model_dump() | {
+        k: v for k, v in changes.items() if k not in ("model", "machine")
+    }
+    runtime = asked.pop("runtime")
+    name = changes.get("model", contract.model)
+    try:
+        base = Path(document.path).parent
+        local = name.endswith((".onnx", ".json")) and not Path(name).is_absolute()
+        model = load(str(base / name) if local else name, contract.dims)
+        work = Workload(**asked)
+        graph = model.graph(work)
+    except PharosError as error:
+        raise error.at(where("model")) from None
+    try:
+        machine = find_machine(changes.get("machine", contract.machine_name))
+        if contract.overrides and "machine" not in changes:
+            machine = machine.but(contract.overrides, "the contract")
+    except PharosError as error:
+        raise error.at(where("machine")) from None
+    return predict(graph, machine, work, model=name, runtime=runtime)
+
+
+def figures_of(estimate: Estimate, contract: Contract) -> dict[str, Figure]:
+    """Every quantity a limit can be put on."""
+    count, memory = estimate.count, estimate.memory
+    total = memory.total
+    evidence: tuple[Evidence, ...] = (counted("weights, live activations, caches"),)
+    system = contract.assumed.system_memory
+    if system is not None:
+        total = total + int(system)
+        evidence = (assumed(f"{fmt(system, 'B')} system"), *evidence)
+    if memory.runtime:
+        evidence = (assumed(f"{fmt(memory.runtime, 'B')} GPU context"), *evidence)
+    throughput = _inverse(estimate)
+    whole = {
+        "latency": estimate.latency,
+        "throughput": throughput,
+        "memory": Figure(value=total, low=total, high=total, unit="B", evidence=evidence),
+        "storage": exact(count.weight_bytes + count.buffer_bytes, "B", "parameters and buffers"),
+        "energy": estimate.energy,
+        "power": estimate.power_W,
+        "parameters": exact(count.parameters, ""),
+        "macs": exact(count.macs, "MAC"),
+        "flops": exact(count.flops, "FLOP"),
+    }
+    if estimate.is_complete:
+        return whole
+    lacking = f"at least: {len(count.uncounted)} operators not counted"
+    return {
+        name: unknown_figure(figure.unit, lacking, low=figure.low if name != "throughput" else None)
+        for name, figure in whole.items()
+    }
+
+
+def _inverse(estimate: Estimate) -> Figure:
+    latency = estimate.latency
+    if latency.value is None or latency.low is None or latency.high is None:
+        return replace(latency, unit="1/s", low=None, high=None)
+    n = estimate.samples
+    return Figure(value=n / latency.value, low=n / latency.high, high=n / latency.low, unit="1/s",
+                  evidence=latency.evidence)  # fmt: skip
+
+
+def judge(name: str, limit: float, figure: Figure) -> LimitVerdict:
+    """Holds when the whole band is inside the limit, broken when all of it is outside."""
+    at_least = name == "throughput"
+    verdict = UNKNOWN
+    if figure.low is not None and figure.high is not None and figure.value is not None:
+        inside = figure.low >= limit if at_least else figure.high <= limit
+        outside = figure.high < limit if at_least else figure.low > limit
+        verdict = HOLDS if inside else BROKEN if outside else UNKNOWN
+    elif figure.low is not None and not at_least and figure.low > limit:
+        verdict = BROKEN
+    margin = None
+    if figure.value is not None and figure.value:
+        margin = float(figure.value / limit if at_least else limit / figure.value)
+    return LimitVerdict(name=name, limit=limit, figure=figure, margin=margin, verdict=verdict)

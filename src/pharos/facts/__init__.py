@@ -1,0 +1,1 @@
+"""Data with sources: machines, models, energies, links; how names are found and files read."""

@@ -1,0 +1,1 @@
+"""Graph: tensors, operators' common form, graphs with repeats, counting, workloads."""

@@ -1,0 +1,297 @@
+"""Graph: typed operators in order, with repeated layers folded into one Repeat."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pharos.graph.op import Op
+from pharos.graph.tensor import ACTIVATIONS, Tensor
+from pharos.quantity.dtypes import Precision
+from pharos.quantity.errors import SizeError
+from pharos.quantity.sizes import Size, same_shape, size
+
+_NONE: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A named tensor in a graph."""
+
+    name: str
+    tensor: Tensor
+
+    @property
+    def shape(self) -> tuple[Size, ...]:
+        """Its sizes."""
+        return self.tensor.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One use of an operator: its tensors resolved to shapes and dtypes.
+
+    Args:
+        name: path within its graph, the prefix of its parameters' names.
+        inputs, outputs: names of values; `ins`, `outs` their tensors.
+        weights, buffers, state: tensors by the operator's own names.
+        tied: weights that are another node's parameter: own name -> full parameter name.
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    ins: tuple[Tensor, ...]
+    outs: tuple[Tensor, ...]
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+    state: dict[str, Tensor] = field(default_factory=dict)
+    tied: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def weight_bytes(self) -> Size:
+        """Bytes of its parameters, tied ones included: it reads them all the same."""
+        return sum(t.nbytes for t in self.weights.values())
+
+    @property
+    def buffer_bytes(self) -> Size:
+        """Bytes of its buffers."""
+        return sum(t.nbytes for t in self.buffers.values())
+
+    @property
+    def state_bytes(self) -> Size:
+        """Bytes it keeps between calls."""
+        return sum(t.nbytes for t in self.state.values())
+
+    @property
+    def io(self) -> tuple[Tensor, ...]:
+        """Inputs, then outputs, as the rules of an operator take them."""
+        return self.ins + self.outs
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A body that runs `count` times in a row, each time with weights and state of its own.
+
+    The body's outputs are its first inputs in the next round; further inputs stay the same.
+    Parameters are called ``{name}.{start + i}.{path in the body}``.
+    """
+
+    name: str
+    body: "Graph"
+    count: Size
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    start: int = 0
+
+    def label(self, i: int) -> str:
+        """Name prefix of round `i`, counted from 0."""
+        return f"{self.name}.{self.start + i}"
+
+    @property
+    def title(self) -> str:
+        """Name of all rounds together: layer3.1-5."""
+        if isinstance(self.count, int) and self.count == 1:
+            return self.label(0)
+        last = self.start + self.count - 1
+        return f"{self.name}.{self.start}-{last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A network: inputs, nodes in execution order, outputs; no weights, only their shapes."""
+
+    name: str
+    inputs: tuple[Value, ...]
+    nodes: tuple["Node | Repeat", ...]
+    outputs: tuple[Value, ...]
+    precision: Precision = field(default_factory=Precision)
+    # Facts about the network that tools need and no operator holds: context limit, family, notes.
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def walk(self) -> Iterator[tuple[Node, Size, str]]:
+        """Each distinct node with the number of times it runs and its folded full name."""
+        return _walk(self.nodes, 1, "")
+
+    def expanded(self, most: int | None = None) -> "Graph":
+        """The same graph with every Repeat written out.
+
+        Args:
+            most: at most this many rounds of each Repeat; the first and last are kept, which is
+                enough for peaks because the rounds between them are alike.
+        """
+        rename: dict[str, str] = {}
+        nodes = tuple(_expand(self.nodes, "", rename, most))
+        outputs = tuple(Value(rename.get(v.name, v.name), v.tensor) for v in self.outputs)
+        return replace(self, nodes=nodes, outputs=outputs)
+
+    def parameter_names(self) -> dict[str, Tensor]:
+        """Every stored parameter once by its full name, tied ones under their owner's."""
+        found: dict[str, Tensor] = {}
+        for node in self.expanded().nodes:
+            assert isinstance(node, Node)
+            for key, tensor in node.weights.items():
+                if key not in node.tied:
+                    found[f"{node.name}.{key}"] = tensor
+        return found
+
+
+def _walk(nodes: Sequence["Node | Repeat"], times: Size, prefix: str) -> Iterator[tuple[Node, Size, str]]:
+    for node in nodes:
+        if isinstance(node, Repeat):
+            yield from _walk(node.body.nodes, times * node.count, f"{prefix}{node.title}.")
+        else:
+            yield node, times, prefix + node.name
+
+
+def _expand(
+    nodes: Sequence["Node | Repeat"], prefix: str, rename: dict[str, str], most: int | None
+) -> Iterator[Node]:
+    for node in nodes:
+        if isinstance(node, Node):
+            for out in node.outputs:
+                rename[out] = prefix + out
+            yield replace(
+                node,
+                name=prefix + node.name,
+                inputs=tuple(rename[i] if i in rename else i for i in node.inputs),
+                outputs=tuple(rename[o] for o in node.outputs),
+            )
+            continue
+        if not isinstance(node.count, int):
+            raise SizeError(f"{node.name} repeats {node.count} times: only a number can be written out")
+        rounds = range(node.count)
+        if most is not None and node.count > most:
+            rounds = [*range(most - 1), node.count - 1]  # type: ignore[assignment]
+        arriving = [rename.get(i, i) for i in node.inputs]
+        for i in rounds:
+            inner = dict(zip((v.name for v in node.body.inputs), arriving, strict=True))
+            yield from _expand(node.body.nodes, f"{prefix}{node.label(i)}.", inner, most)
+            leaving = [inner.get(v.name, v.name) for v in node.body.outputs]
+            arriving[: len(leaving)] = leaving
+        rename.update(zip(node.outputs, arriving, strict=False))
+
+
+class Builder:
+    """Writes a graph down operator by operator, the way a forward pass reads.
+
+    ``y = g("conv1", Conv2d(3, 64, 7), x)``: shapes are checked as the line runs.
+    """
+
+    def __init__(self, name: str, precision: Precision | str = "fp32") -> None:
+        self.name = name
+        self.precision = Precision.of(precision)
+        self._inputs: list[Value] = []
+        self._nodes: list[Node | Repeat] = []
+        self._scope = ""
+        self._names: set[str] = set()
+        self._has_repeats = False
+
+    def input(self, name: str, shape: Sequence[Size], dtype: str | None = None) -> Value:
+        """Declares an input; activations' dtype unless one is given."""
+        dims = tuple(size(s, f"dimension {i} of {name}") for i, s in enumerate(shape))
+        value = Value(self._claim(name), Tensor(dims, dtype or self.precision.activations))
+        self._inputs.append(value)
+        return value
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Names inside get the prefix ``name.``."""
+        outer = self._scope
+        self._scope = f"{outer}{name}."
+        try:
+            yield
+        finally:
+            self._scope = outer
+
+    def __call__(self, name: str, op: Op, *values: Value, tied: dict[str, str] | None = None) -> Any:
+        """Appends `op`; returns its output value, or a tuple of them.
+
+        Args:
+            tied: parameters shared with another node, own name -> full name of the owner's.
+
+        Raises:
+            SizeError: with the node's name in front, when the shapes do not fit.
+        """
+        ins = tuple([v.tensor for v in values])
+        try:
+            made = op.shape(*ins)
+        except SizeError as error:
+            raise error.at(f"{self.name}: {self._scope}{name}") from None
+        outs = made if isinstance(made, tuple) else (made,)
+        if outs[0].dtype == ACTIVATIONS:
+            outs = tuple([Tensor(t.shape, self.precision.activations) for t in outs])
+        path = self._claim(self._scope + name)
+        names = (path,) if len(outs) == 1 else tuple([f"{path}:{i}" for i in range(len(outs))])
+        precision = self.precision
+        weights, buffers, state = op.weights(), op.buffers(), op.state(*ins, *outs)
+        self._nodes.append(
+            Node(
+                path,
+                op,
+                tuple([v.name for v in values]),
+                names,
+                ins,
+                outs,
+                {k: Tensor(s, precision.weights) for k, s in weights.items()} if weights else _NONE,
+                {k: Tensor(s, precision.weights) for k, s in buffers.items()} if buffers else _NONE,
+                {k: Tensor(s, precision.kv_cache) for k, s in state.items()} if state else _NONE,
+                tied or _NONE,
+            )
+        )
+        if len(outs) == 1 and not isinstance(made, tuple):
+            return Value(path, outs[0])
+        return tuple([Value(n, t) for n, t in zip(names, outs, strict=True)])
+
+    def repeat(
+        self,
+        name: str,
+        count: Size,
+        body: Callable[..., Any],
+        *values: Value,
+        shared: Sequence[Value] = (),
+        start: int = 0,
+    ) -> Any:
+        """Appends `count` rounds of ``body(g, *values, *shared)``, which returns new `values`.
+
+        Raises:
+            SizeError: when a round does not return what the next one needs.
+        """
+        if isinstance(count, int) and count < 1:
+            return values[0] if len(values) == 1 else values
+        inner = Builder(f"{self.name}: {self._scope}{name}", self.precision)
+        arriving = [inner.input(f"in{i}", v.shape, v.tensor.dtype) for i, v in enumerate([*values, *shared])]
+        result = body(inner, *arriving)
+        leaving = result if isinstance(result, tuple) else (result,)
+        for before, after in zip(values, leaving, strict=True):
+            if not same_shape(before.shape, after.shape):
+                raise SizeError(
+                    f"{self.name}: {name} is given {before.tensor} and returns {after.tensor}",
+                    hint="a repeated body keeps the shape it is given",
+                )
+        path = self._claim(self._scope + name, shared_prefix=True)
+        names = tuple([f"{path}.out{start}:{i}" for i in range(len(leaving))])
+        sources = tuple([v.name for v in (*values, *shared)])
+        self._nodes.append(Repeat(self._scope + name, inner.finish(*leaving), count, sources, names, start))
+        outs = tuple([Value(n, v.tensor) for n, v in zip(names, leaving, strict=True)])
+        return outs if isinstance(result, tuple) else outs[0]
+
+    def finish(self, *outputs: Value, **meta: Any) -> Graph:
+        """The finished graph."""
+        return Graph(
+            self.name,
+            tuple(self._inputs),
+            tuple(self._nodes),
+            tuple(outputs),
+            self.precision,
+            {k: v for k, v in meta.items() if v is not None},
+        )
+
+    def _claim(self, path: str, *, shared_prefix: bool = False) -> str:
+        if shared_prefix:
+            return path
+        if path in self._names:
+            raise SizeError(f"{self.name}: two nodes are called {path}")
+        self._names.add(path)
+        return path

@@ -1,0 +1,278 @@
+"""Op: what every operator says about itself, the registry, and the cost types it speaks in."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, dataclass_transform
+
+from pharos.graph.tensor import Tensor, shape_text
+from pharos.quantity.errors import SizeError, unknown
+from pharos.quantity.sizes import Size, same
+
+if TYPE_CHECKING:
+    from pharos.graph.graph import Node
+
+# Primitives of the textbook: computational, memory access, data movement.
+MATMUL, SLIDING_WINDOW, DYNAMIC = "matmul", "sliding_window", "dynamic"
+SEQUENTIAL, STRIDED, RANDOM = "sequential", "strided", "random"
+BROADCAST, SCATTER, GATHER, REDUCE = "broadcast", "scatter", "gather", "reduce"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Operations of one run of an operator.
+
+    Args:
+        macs: multiply-accumulates of matrix-like work; 1 MAC = 2 FLOPs.
+        vector_flops: other additions, multiplications and comparisons.
+        transcendentals: exponentials, roots, divisions, tanh and the like, one each.
+        masked_macs: the part of `macs` that a causal kernel need not execute.
+    """
+
+    macs: Size = 0
+    vector_flops: Size = 0
+    transcendentals: Size = 0
+    masked_macs: Size = 0
+
+    @property
+    def flops(self) -> Size:
+        """2 x MACs: what the field prints as the FLOPs of a network; vector work is apart."""
+        return 2 * self.macs
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.macs + other.macs,
+            self.vector_flops + other.vector_flops,
+            self.transcendentals + other.transcendentals,
+            self.masked_macs + other.masked_macs,
+        )
+
+    def __mul__(self, times: Size) -> "Work":
+        return Work(
+            self.macs * times,
+            self.vector_flops * times,
+            self.transcendentals * times,
+            self.masked_macs * times,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes an operator moves when each of its tensors is read or written once.
+
+    Args:
+        weights: parameters and buffers read (only the gathered rows of a table).
+        inputs: activations read.
+        outputs: activations written.
+        state: KV cache or recurrent state read and written.
+        workspace: intermediates of the algorithm itself, written and read back.
+    """
+
+    weights: Size = 0
+    inputs: Size = 0
+    outputs: Size = 0
+    state: Size = 0
+    workspace: Size = 0
+
+    @property
+    def total(self) -> Size:
+        """All bytes."""
+        return self.weights + self.inputs + self.outputs + self.state + self.workspace
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(
+            self.weights + other.weights,
+            self.inputs + other.inputs,
+            self.outputs + other.outputs,
+            self.state + other.state,
+            self.workspace + other.workspace,
+        )
+
+    def __mul__(self, times: Size) -> "Traffic":
+        return Traffic(
+            self.weights * times,
+            self.inputs * times,
+            self.outputs * times,
+            self.state * times,
+            self.workspace * times,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Parallelism:
+    """How far an operator can be spread.
+
+    Args:
+        width: independent results that can be computed at once.
+        depth: steps that must follow each other, each at least one launch or barrier
+            (T for a recurrence, 1 for attention; log2 n adder levels are not steps).
+        tree: levels of the reduction inside a step, log2 of the reduced length.
+    """
+
+    width: Size
+    depth: Size = 1
+    tree: Size = 0
+
+
+class Tally:
+    """Counts what a loop form executes, for comparison with the cost rule."""
+
+    def __init__(self) -> None:
+        self.macs = 0
+
+
+class Picker(Protocol):
+    """Draws a random legal configuration; `size` may answer in any of the three readings."""
+
+    def size(self, low: int, high: int) -> Size: ...
+    def int(self, low: int, high: int) -> int: ...
+    def choice(self, options: Sequence[Any]) -> Any: ...
+
+
+class Op:
+    """An operator: hyperparameters as fields, rules as methods on sizes.
+
+    Methods take the input tensors, those marked `io` the inputs followed by the outputs.
+    A subclass is one decorated class in one file of `ops/`; nothing else names it.
+    """
+
+    __slots__ = ()
+
+    kind: ClassVar[str] = "op"
+    # The efficiency curve it runs on: gemm, conv, depthwise, attention, recurrence, gather,
+    # norm, softmax, elementwise, pool, copy, view (no kernel) or unknown.
+    cost_class: ClassVar[str] = "elementwise"
+    aten: ClassVar[tuple[str, ...]] = ()
+    onnx: ClassVar[tuple[str, ...]] = ()
+    # False for a stand-in whose work is not known: totals that hold it are "at least".
+    is_counted: ClassVar[bool] = True
+
+    def shape(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Output tensor or tensors.
+
+        Raises:
+            SizeError: inputs of a wrong rank or size, naming the operator and the shapes.
+        """
+        raise self.refuse("has no shape rule", *inputs)
+
+    def weights(self) -> dict[str, tuple[Size, ...]]:
+        """Trainable tensors by PyTorch's name."""
+        return {}
+
+    def buffers(self) -> dict[str, tuple[Size, ...]]:
+        """Stored tensors that are not trained, such as running statistics."""
+        return {}
+
+    def state(self, *io: Tensor) -> dict[str, tuple[Size, ...]]:
+        """Tensors kept from one call to the next: KV cache, hidden state."""
+        return {}
+
+    def work(self, *io: Tensor) -> Work:
+        """Exact operations of one call."""
+        return Work()
+
+    def traffic(self, node: "Node") -> Traffic:
+        """Bytes of one call, each tensor once; the default reads all and writes all."""
+        return Traffic(
+            weights=node.weight_bytes + node.buffer_bytes,
+            inputs=sum(t.nbytes for t in node.ins),
+            outputs=sum(t.nbytes for t in node.outs),
+            state=2 * node.state_bytes,
+        )
+
+    def workspace(self, *io: Tensor) -> Size:
+        """Bytes of scratch memory held while it runs."""
+        return 0
+
+    def class_of(self, *io: Tensor) -> str:
+        """The cost class of this call; overridden where it depends on the hyperparameters."""
+        return self.cost_class
+
+    def primitives(self, *io: Tensor) -> dict[str, Size]:
+        """Elements handled by each primitive the operator consists of."""
+        return {SEQUENTIAL: sum(t.numel for t in io)}
+
+    def parallelism(self, *io: Tensor) -> Parallelism:
+        """Independent width and sequential depth."""
+        return Parallelism(width=io[-1].numel)
+
+    def loops(self, tally: Tally, *arrays: Any, **weights: Any) -> Any:
+        """The definition as explicit NumPy loops; adds to `tally` what it executes."""
+        raise self.refuse("has no loop form")
+
+    def torch(self, torch: Any) -> Any:
+        """The PyTorch module or function; `torch` is passed in so that ops never import it."""
+        raise self.refuse("has no PyTorch form")
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple["Op", list[Tensor]]:
+        """A random small configuration with its inputs, for the tests over the registry."""
+        raise SizeError(f"{cls.kind} has no sample")
+
+    def refuse(self, why: str, *tensors: Tensor) -> SizeError:
+        """An error that names the operator and the shapes it was given."""
+        given = f", given {', '.join(shape_text(t.shape) for t in tensors)}" if tensors else ""
+        return SizeError(f"{self} {why}{given}")
+
+    def need(self, condition: bool, why: str, *tensors: Tensor) -> None:
+        """Raises `refuse(why, *tensors)` unless `condition`."""
+        if not condition:
+            raise self.refuse(why, *tensors)
+
+    def match(self, got: Size, want: Size, what: str, *tensors: Tensor) -> None:
+        """Raises unless the size `got` of `what` is the `want` that a field states."""
+        if got is not want and not same(got, want):
+            raise self.refuse(f"expects {what} {want}, not {got}", *tensors)
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __str__(self) -> str:
+        shown = ", ".join(
+            f"{f.name}={getattr(self, f.name)}"
+            for f in fields(self)  # type: ignore[arg-type]
+            if getattr(self, f.name) != f.default
+        )
+        return f"{type(self).__name__}({shown})"
+
+
+REGISTRY: dict[str, type[Op]] = {}
+
+C = TypeVar("C", bound=type[Op])
+
+
+@dataclass_transform(frozen_default=True)
+def operator(
+    *, cost: str = "elementwise", aten: str = "", onnx: str = ""
+) -> Callable[[type[Any]], type[Any]]:
+    """Makes a class an operator: a frozen, slotted dataclass under its snake-case name.
+
+    Args:
+        cost: its cost class, see `Op.cost_class`.
+        aten: PyTorch operator names it is recognised by, separated by spaces.
+        onnx: ONNX operator names, likewise.
+    """
+
+    def register(cls: type[Any]) -> type[Any]:
+        made = dataclass(frozen=True, slots=True)(cls)
+        made.kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+        made.cost_class = cost
+        made.aten, made.onnx = tuple(aten.split()), tuple(onnx.split())
+        if made.kind in REGISTRY:
+            raise ValueError(f"two operators are called {made.kind}")
+        REGISTRY[made.kind] = made
+        return made
+
+    return register
+
+
+def op_class(kind: str) -> type[Op]:
+    """The operator class of a kind.
+
+    Raises:
+        UnknownName: with the nearest kinds.
+    """
+    if kind not in REGISTRY:
+        raise unknown("operator", kind, REGISTRY)
+    return REGISTRY[kind]

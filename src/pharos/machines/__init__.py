@@ -1,0 +1,1 @@
+"""Machines: the catalogue and the efficiency profiles."""

@@ -1,0 +1,276 @@
+"""Machine: what a device can do at most, each figure with its source; unknowns stay unknown."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pharos.facts.names import find, folder
+from pharos.facts.reading import Document, read_yaml
+from pharos.quantity.dtypes import BITS
+from pharos.quantity.errors import InputError, PharosError, unknown
+from pharos.quantity.evidence import Evidence, Kind, spec, unknown_because
+from pharos.quantity.units import parse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A figure of a machine in SI units, None when the catalogue does not know it."""
+
+    value: float | None
+    evidence: Evidence
+
+    def __bool__(self) -> bool:
+        return self.value is not None
+
+
+def _missing(what: str) -> Known:
+    return Known(value=None, evidence=unknown_because(f"{what} is not in the catalogue"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peak:
+    """Dense operations per second of one element type; 1 MAC = 2 operations.
+
+    Args:
+        unit: "matrix" (tensor cores, AMX, systolic array), "vector" or None when not told.
+    """
+
+    ops_per_s: Known
+    unit: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """One device of the catalogue, or of a user's file."""
+
+    id: str
+    name: str
+    kind: str
+    year: int | None = None
+    vendor: str = ""
+    aliases: tuple[str, ...] = ()
+    peaks: dict[str, Peak] = field(default_factory=dict)
+    memory_technology: str | None = None
+    memory_sold_bytes: Known
+    memory_usable_bytes: Known
+    bandwidth_bytes_per_s: Known
+    cache_bytes: Known
+    flash_bytes: Known
+    cores: Known
+    core_kind: str | None = None
+    clock_hz: Known
+    alignment: str | None = None
+    link_bytes_per_s: Known
+    max_W: Known
+    idle_W: Known
+    price_usd: Known
+    notes: str = ""
+    disagreements: tuple[str, ...] = ()
+
+    @property
+    def capacity_bytes(self) -> Known:
+        """What programs can use: the runtime's figure where known, else what is sold."""
+        return self.memory_usable_bytes or self.memory_sold_bytes
+
+    def peak(self, dtype: str) -> Known:
+        """Dense operations per second of an element type; unknown stays unknown."""
+        found = self.peaks.get(dtype)
+        return found.ops_per_s if found else _missing(f"{dtype} peak of {self.id}")
+
+    def ridge_point(self, dtype: str) -> float | None:
+        """FLOP per byte above which the peak, not the memory, limits: peak / bandwidth."""
+        peak, bandwidth = self.peak(dtype).value, self.bandwidth_bytes_per_s.value
+        return peak / bandwidth if peak and bandwidth else None
+
+    def but(self, changes: dict[str, float], where: str) -> "Machine":
+        """The same machine with figures of the user's own, e.g. ``{"power.idle_W": 0.9}``.
+
+        Clock changes scale the peaks with them.
+
+        Raises:
+            UnknownName: a figure that cannot be overridden.
+        """
+        machine = self
+        for key, value in changes.items():
+            if key not in OVERRIDES:
+                raise unknown("figure of a machine", key, OVERRIDES, where=where)
+            given = Known(value=value, evidence=spec(f"{where}: {key}"))
+            name = OVERRIDES[key][0]
+            if name == "clock_hz" and machine.clock_hz.value:
+                scale = value / machine.clock_hz.value
+                machine = replace(machine, peaks={
+                    d: replace(p, ops_per_s=_scaled(p.ops_per_s, scale, where))
+                    for d, p in machine.peaks.items()
+                })  # fmt: skip
+            if name == "cores" and machine.cores.value:
+                scale = value / machine.cores.value
+                machine = replace(machine, peaks={
+                    d: replace(p, ops_per_s=_scaled(p.ops_per_s, scale, where))
+                    for d, p in machine.peaks.items()
+                })  # fmt: skip
+            machine = replace(machine, **{name: given})
+        return machine
+
+
+def _scaled(known: Known, scale: float, where: str) -> Known:
+    if known.value is None:
+        return known
+    return Known(value=known.value * scale, evidence=spec(f"{known.evidence.where}, scaled by {where}"))
+
+
+# What a contract or a command may override: dotted key -> (attribute, SI unit).
+OVERRIDES = {
+    "clock": ("clock_hz", "Hz"),
+    "cores": ("cores", "1"),
+    "memory.capacity": ("memory_usable_bytes", "B"),
+    "memory.bandwidth": ("bandwidth_bytes_per_s", "B/s"),
+    "power.idle_W": ("idle_W", "W"),
+    "power.max_W": ("max_W", "W"),
+}
+
+# Keys a machine file may have: section -> field -> SI unit (None for words and lists).
+FIELDS: dict[str, dict[str, str | None]] = {
+    "main": {"technology": None, "sold_bytes": "B", "usable_bytes": "B", "smi_total_bytes": "B",
+             "bandwidth_bytes_per_s": "B/s", "bus_bits": "1"},
+    "cache": {"capacity_bytes": "B", "bandwidth_bytes_per_s": "B/s", "latency_cycles": "1"},
+    "cores": {"count": "1", "kind": None, "lanes": "1", "matrix_units": "1", "boost_hz": "Hz", "base_hz": "Hz"},
+    "power": {"max_W": "W", "idle_W": "W", "idle_range_W": None, "scope": None},
+}  # fmt: skip
+SECTIONS = (
+    "id", "name", "aliases", "vendor", "kind", "year", "process", "peaks", "memory", "cores", "alignment",
+    "links", "power", "price", "measured", "derived", "disagreements", "notes", "unverified", "sparsity",
+    "overhead", "source", "sources",
+)  # fmt: skip
+KINDS = ("gpu", "tpu", "npu", "cpu", "mobile_soc", "mcu")
+
+
+def find_machine(name: str) -> Machine:
+    """A machine by catalogue name, or by the path of a file of one's own (``.yaml``).
+
+    Raises:
+        UnknownName: no such machine, with the nearest.
+        InputError: a file that is not a machine.
+    """
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return from_file(name)
+    return from_file(find("machines", "machine", name))
+
+
+def machine_names() -> dict[str, tuple[str, ...]]:
+    """Every machine of the catalogue with its aliases."""
+    return {name: aliases for name, (_, aliases) in folder("machines").items()}
+
+
+def from_file(path: str | Path) -> Machine:
+    """A machine from its YAML file.
+
+    Raises:
+        InputError: an unknown or missing key, or a figure that is none, with file and line.
+    """
+    document = read_yaml(path)
+    data = document.data
+    if not isinstance(data, dict):
+        raise InputError("is not a machine: it must be a mapping", where=document.where())
+    for key in data:
+        if key not in SECTIONS:
+            raise unknown("section of a machine", str(key), SECTIONS, where=document.where(key))
+    for key in ("id", "name", "kind"):
+        if not isinstance(data.get(key), str):
+            raise InputError(f"a machine needs {key!r}, a word", where=document.where(key))
+    if data["kind"] not in KINDS:
+        raise unknown("kind of machine", data["kind"], KINDS, where=document.where("kind"))
+    return _Reader(document).machine()
+
+
+class _Reader:
+    """Turns a machine document into a Machine, naming the line of what is wrong."""
+
+    def __init__(self, document: Document) -> None:
+        self.document, self.data = document, document.data
+
+    def section(self, *keys: str) -> dict[str, Any]:
+        at: Any = self.data
+        for key in keys:
+            at = at.get(key) if isinstance(at, dict) else None
+            if at is None:
+                return {}
+        if not isinstance(at, dict):
+            raise InputError("must be a mapping", where=self.document.where(*keys))
+        return at
+
+    def known(self, what: str, unit: str, *keys: str) -> Known:
+        holder = self.section(*keys[:-1])
+        raw = holder.get(keys[-1])
+        if isinstance(raw, dict):
+            holder, raw = raw, raw.get("value")
+        if raw is None:
+            return _missing(f"{what} of {self.data['id']}")
+        try:
+            value = float(parse(raw, unit))
+        except PharosError as error:
+            raise error.at(self.document.where(*keys)) from None
+        if not 0 <= value < 1e24:
+            raise InputError(f"{raw!r} is no {what}", where=self.document.where(*keys))
+        source = holder.get("source") or self.data.get("source") or []
+        named = ", ".join(source) if isinstance(source, list) else str(source)
+        return Known(value=value, evidence=spec(named or self.document.path))
+
+    def peaks(self) -> dict[str, Peak]:
+        found = {}
+        for dtype, entry in self.section("peaks").items():
+            if dtype in ("note", "notes", "sparsity"):
+                continue
+            if dtype not in BITS:
+                raise unknown("dtype", str(dtype), BITS, where=self.document.where("peaks", dtype))
+            if not isinstance(entry, dict):
+                raise InputError(
+                    "must be {ops_per_s: ..., source: [...]}", where=self.document.where("peaks", dtype)
+                )
+            unit = entry.get("unit")
+            if unit not in (None, "matrix", "vector"):
+                raise unknown(
+                    "unit", str(unit), ("matrix", "vector"), where=self.document.where("peaks", dtype)
+                )
+            rate = self.known(f"{dtype} peak", "FLOP/s", "peaks", dtype, "ops_per_s")
+            found[dtype] = Peak(ops_per_s=rate, unit=unit)
+        return found
+
+    def machine(self) -> Machine:
+        data = self.data
+        boost = self.known("clock", "Hz", "cores", "boost_hz")
+        links = [self.known("link", "B/s", "links", key) for key in self.section("links")
+                 if key.endswith("_bytes_per_s") and "bidi" not in key]  # fmt: skip
+        usd = self.section("price").get("usd")
+        return Machine(
+            id=data["id"],
+            name=data["name"],
+            kind=data["kind"],
+            year=data.get("year"),
+            vendor=str(data.get("vendor", "")),
+            aliases=tuple(data.get("aliases") or ()),
+            peaks=self.peaks(),
+            memory_technology=self.section("memory", "main").get("technology"),
+            memory_sold_bytes=self.known("memory", "B", "memory", "main", "sold_bytes"),
+            memory_usable_bytes=self.known("usable memory", "B", "memory", "main", "usable_bytes"),
+            bandwidth_bytes_per_s=self.known(
+                "memory bandwidth", "B/s", "memory", "main", "bandwidth_bytes_per_s"
+            ),
+            cache_bytes=self.known("cache", "B", "memory", "cache", "capacity_bytes"),
+            flash_bytes=self.known("flash", "B", "memory", "flash", "bytes"),
+            cores=self.known("cores", "1", "cores", "count"),
+            core_kind=self.section("cores").get("kind"),
+            clock_hz=boost or self.known("clock", "Hz", "cores", "base_hz"),
+            alignment=self.section("alignment").get("rule") or self.section("alignment").get("tile"),
+            link_bytes_per_s=max((k for k in links if k), key=lambda k: k.value or 0.0,
+                                 default=_missing(f"link of {data['id']}")),
+            max_W=self.known("maximum power", "W", "power", "max_W"),
+            idle_W=self.known("idle power", "W", "power", "idle_W"),
+            price_usd=self.known("price", "1", "price", "usd") if usd is not None else _missing("price"),
+            notes=str(data.get("notes") or ""),
+            disagreements=tuple(map(str, data.get("disagreements") or ())),
+        )  # fmt: skip
+
+
+def level(known: Known) -> Kind:
+    """How a machine's figure is known."""
+    return known.evidence.kind

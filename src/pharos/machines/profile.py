@@ -1,0 +1,151 @@
+"""Profile: how much of a machine's peak each class of operator reaches, and with what error."""
+
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pharos.facts.names import folder
+from pharos.facts.reading import read_yaml
+from pharos.machines.machine import Machine
+from pharos.quantity.errors import InputError
+from pharos.quantity.evidence import Evidence, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Constants of one operator class, for the kernel-time formula of `predict.kernel`.
+
+    Args:
+        compute: fraction of the dense peak reached by large work.
+        bandwidth: fraction of the specified memory bandwidth reached by large transfers.
+        bandwidth_bytes_per_s: the achieved bandwidth itself, where no specification is known.
+        launch_s: time of one kernel that does nothing.
+        sharpness: p of the norm that joins compute and memory time; large p is max().
+        width_half: outputs at which the kernel fills half the machine.
+        error: standard deviation of log(measured / predicted) on cases left out of the fit.
+        evidence: what it was fitted on, or why it is assumed.
+    """
+
+    compute: float
+    bandwidth: float
+    launch_s: float
+    sharpness: float
+    error: float
+    evidence: Evidence
+    width_half: float = 0.0
+    bandwidth_bytes_per_s: float | None = None
+    dtypes: tuple[str, ...] = ()
+    phase: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyModel:
+    """Dynamic energy per operation and byte at the board, and constant power.
+
+    P = min(max_W, constant_W + flops/s x compute + bytes/s x data).
+    """
+
+    compute_J_per_flop: dict[str, float]  # noqa: N815 (SI unit)
+    data_J_per_byte: float  # noqa: N815 (SI unit)
+    constant_W: float | None  # noqa: N815 (SI unit)
+    error: float
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Curves by operator class, most specific source first."""
+
+    id: str
+    classes: dict[str, tuple[Curve, ...]]
+    runtimes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    energy: EnergyModel | None = None
+
+    def curve(self, cost_class: str, dtype: str, phase: str) -> Curve:
+        """The curve for an operator class under a dtype and phase.
+
+        Raises:
+            InputError: the profile has no curve for the class.
+        """
+        curves = self.classes.get(cost_class) or self.classes.get("elementwise")
+        if not curves:
+            raise InputError(f"profile {self.id} has no curve for {cost_class}")
+
+        def distance(curve: Curve) -> tuple[bool, bool]:
+            wrong_phase = curve.phase is not None and curve.phase != phase
+            return (wrong_phase, bool(curve.dtypes) and dtype not in curve.dtypes)
+
+        return min(curves, key=distance)
+
+
+def _curve(data: dict[str, Any], source: str) -> Curve:
+    known = Kind(data.get("known", "assumed"))
+    where = str(data.get("fitted_on") or data.get("source") or source)
+    rows = f", {data['rows']} rows" if data.get("rows") else ""
+    return Curve(
+        compute=float(data["compute"]),
+        bandwidth=float(data.get("bandwidth") or 1.0),
+        launch_s=float(data.get("launch_s") or 0.0),
+        sharpness=float(data.get("sharpness") or 3.0),
+        error=float(data["error"]),
+        evidence=Evidence(kind=known, where=where + rows, error=float(data["error"])),
+        width_half=float(data.get("width_half") or 0.0),
+        bandwidth_bytes_per_s=data.get("bandwidth_bytes_per_s"),
+        dtypes=tuple(data.get("dtypes") or ()),
+        phase=data.get("phase"),
+    )
+
+
+def _energy(data: dict[str, Any]) -> EnergyModel:
+    error = float(data["error"])
+    evidence = Evidence(kind=Kind(data["known"]), where=str(data["source"]), error=error)
+    return EnergyModel(
+        compute_J_per_flop={k: float(v) for k, v in data["compute_J_per_flop"].items()},
+        data_J_per_byte=float(data["data_J_per_byte"]),
+        constant_W=data.get("constant_W"),
+        error=error,
+        evidence=evidence,
+    )
+
+
+_APPLIES = re.compile(r"^applies_to: *\{ *(machine|core|kind): *['\"]?(.+?)['\"]? *\}", re.M)
+
+
+@cache
+def _scopes() -> tuple[tuple[Path, str, str], ...]:
+    """Each profile's file and what it applies to; one line is read, the rest only when needed."""
+    found = []
+    for path, _ in folder("profiles").values():
+        match = _APPLIES.search(path.read_text(encoding="utf-8"))
+        if match is None:
+            raise InputError("has no line 'applies_to: {machine|core|kind: ...}'", where=path.name)
+        found.append((path, match[1], match[2]))
+    return tuple(found)
+
+
+@cache
+def _read(path: Path) -> dict[str, Any]:
+    return read_yaml(path).data
+
+
+def profile_of(machine: Machine) -> Profile:
+    """The curves that apply to a machine: its own, then its core's, then its kind's."""
+    matching = []
+    for scope, value in (("machine", machine.id), ("core", machine.core_kind), ("kind", machine.kind)):
+        matching += [_read(path) for path, kind, name in _scopes() if kind == scope and name == value]
+    if not matching:
+        raise InputError(f"no profile covers a machine of kind {machine.kind}")
+    classes: dict[str, tuple[Curve, ...]] = {}
+    runtimes: dict[str, dict[str, Any]] = {}
+    energy = None
+    for data in matching:
+        source = str(data.get("source") or "; ".join(map(str, data.get("sources") or ())))
+        for name, entries in (data.get("classes") or {}).items():
+            # more specific curves come first, and win ties in `Profile.curve`
+            classes[name] = classes.get(name, ()) + tuple(_curve(e, source) for e in entries)
+        runtimes = {**(data.get("runtime") or {}), **runtimes}
+        if energy is None and data.get("energy"):
+            energy = _energy(data["energy"])
+    return Profile(id=matching[0]["id"], classes=classes, runtimes=runtimes, energy=energy)

@@ -1,0 +1,1 @@
+"""Measure: run it and time it."""

@@ -1,0 +1,141 @@
+"""Activations element by element, and softmax over a row."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import pi
+from typing import Any
+
+from pharos.graph.op import REDUCE, SEQUENTIAL, Op, Parallelism, Picker, Tally, Work, operator
+from pharos.graph.tensor import Tensor
+from pharos.quantity.errors import unknown
+from pharos.quantity.sizes import Size, ceil_log2
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """An elementwise function: operations per element, its NumPy form, PyTorch's name for it."""
+
+    vector_flops: int
+    transcendentals: int
+    numpy: Callable[[Any, Any], Any]
+    torch: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+def _erf(np: Any, x: Any) -> Any:
+    from math import erf
+
+    return np.vectorize(erf, otypes=[x.dtype])(x)
+
+
+# vector: additions, multiplications, comparisons; transcendental: exp, tanh, erf, root, division.
+FUNCTIONS = {
+    "identity": Function(0, 0, lambda np, x: x, "nn.Identity"),
+    "relu": Function(1, 0, lambda np, x: np.maximum(x, 0), "nn.ReLU"),
+    "relu6": Function(2, 0, lambda np, x: np.clip(x, 0, 6), "nn.ReLU6"),
+    "leaky_relu": Function(2, 0, lambda np, x: np.where(x > 0, x, 0.01 * x), "nn.LeakyReLU"),
+    "elu": Function(2, 1, lambda np, x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), "nn.ELU"),
+    "sigmoid": Function(1, 2, lambda np, x: 1 / (1 + np.exp(-x)), "nn.Sigmoid"),
+    "tanh": Function(0, 1, lambda np, x: np.tanh(x), "nn.Tanh"),
+    "silu": Function(2, 2, lambda np, x: x / (1 + np.exp(-x)), "nn.SiLU"),
+    "gelu": Function(4, 1, lambda np, x: 0.5 * x * (1 + _erf(np, x / 2**0.5)), "nn.GELU"),
+    "gelu_tanh": Function(
+        8, 1, lambda np, x: 0.5 * x * (1 + np.tanh((2 / pi) ** 0.5 * (x + 0.044715 * x**3))),
+        "nn.GELU", (("approximate", "tanh"),),
+    ),
+    "hardsigmoid": Function(4, 0, lambda np, x: np.clip(x + 3, 0, 6) / 6, "nn.Hardsigmoid"),
+    "hardswish": Function(5, 0, lambda np, x: x * np.clip(x + 3, 0, 6) / 6, "nn.Hardswish"),
+    "softplus": Function(1, 2, lambda np, x: np.logaddexp(x, 0), "nn.Softplus"),
+    "mish": Function(2, 3, lambda np, x: x * np.tanh(np.logaddexp(x, 0)), "nn.Mish"),
+    "exp": Function(0, 1, lambda np, x: np.exp(x), "exp"),
+    "erf": Function(0, 1, _erf, "erf"),
+    "abs": Function(1, 0, lambda np, x: np.abs(x), "abs"),
+    "neg": Function(1, 0, lambda np, x: -x, "neg"),
+    "square": Function(1, 0, lambda np, x: x * x, "square"),
+    "sin": Function(0, 1, lambda np, x: np.sin(x), "sin"),
+    "cos": Function(0, 1, lambda np, x: np.cos(x), "cos"),
+}  # fmt: skip
+
+
+@operator(
+    cost="elementwise",
+    aten="relu hardtanh gelu silu sigmoid tanh hardswish hardsigmoid leaky_relu elu softplus mish exp erf",
+    onnx="Relu Gelu Sigmoid Tanh HardSwish HardSigmoid LeakyRelu Elu Softplus Mish Exp Erf Abs Neg Sin Cos",
+)
+class Activation(Op):
+    """y = f(x) for one of FUNCTIONS; operations per element are listed there."""
+
+    function: str = "relu"
+
+    def __post_init__(self) -> None:
+        if self.function not in FUNCTIONS:
+            raise unknown("activation", str(self.function), FUNCTIONS)
+
+    def shape(self, x: Tensor) -> Tensor:
+        return x
+
+    def work(self, x: Tensor, y: Tensor) -> Work:
+        f = FUNCTIONS[self.function]
+        return Work(vector_flops=f.vector_flops * y.numel, transcendentals=f.transcendentals * y.numel)
+
+    def loops(self, tally: Tally, x: Any) -> Any:
+        import numpy as np
+
+        y = np.empty_like(x).reshape(-1)
+        for i, value in enumerate(x.reshape(-1)):
+            y[i] = FUNCTIONS[self.function].numpy(np, np.asarray(value))
+        return y.reshape(x.shape)
+
+    def torch(self, torch: Any) -> Any:
+        f = FUNCTIONS[self.function]
+        if not f.torch.startswith("nn."):
+            return getattr(torch, f.torch)
+        return getattr(torch.nn, f.torch.removeprefix("nn."))(**dict(f.options))
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        shape = tuple(pick.size(1, 4) for _ in range(pick.int(1, 3)))
+        return cls(pick.choice(list(FUNCTIONS))), [Tensor(shape)]
+
+
+@operator(cost="softmax", aten="softmax _softmax", onnx="Softmax")
+class Softmax(Op):
+    """y = exp(x - max) / sum(exp(x - max)) along `dim`.
+
+    Per element: maximum, difference, sum, 3 operations; an exponential and a division.
+    """
+
+    dim: int = -1
+
+    def shape(self, x: Tensor) -> Tensor:
+        self.need(-x.rank <= self.dim < x.rank, f"has no dimension {self.dim}", x)
+        return x
+
+    def work(self, x: Tensor, y: Tensor) -> Work:
+        return Work(vector_flops=3 * x.numel, transcendentals=2 * x.numel)
+
+    def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
+        return {SEQUENTIAL: 2 * x.numel, REDUCE: 2 * x.numel}
+
+    def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
+        return Parallelism(width=y.numel, tree=ceil_log2(x.shape[self.dim]))
+
+    def loops(self, tally: Tally, x: Any) -> Any:
+        import numpy as np
+
+        moved = np.moveaxis(x, self.dim, -1)
+        rows = moved.reshape(-1, moved.shape[-1])
+        y = np.empty_like(rows)
+        for i, row in enumerate(rows):
+            top = max(row)
+            powers = [np.exp(v - top) for v in row]
+            y[i] = [p / sum(powers) for p in powers]
+        return np.moveaxis(y.reshape(moved.shape), -1, self.dim)
+
+    def torch(self, torch: Any) -> Any:
+        return torch.nn.Softmax(dim=self.dim)
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        shape = tuple(pick.size(1, 4) for _ in range(pick.int(1, 3)))
+        return cls(pick.int(0, len(shape) - 1) - pick.choice([0, len(shape)])), [Tensor(shape)]

@@ -1,0 +1,191 @@
+"""Convolution in one and two dimensions, direct form: stride, padding, dilation, groups."""
+
+from itertools import product
+from typing import Any
+
+from pharos.graph.op import (
+    BROADCAST,
+    REDUCE,
+    SEQUENTIAL,
+    SLIDING_WINDOW,
+    STRIDED,
+    Op,
+    Parallelism,
+    Picker,
+    Tally,
+    Work,
+    operator,
+)
+from pharos.graph.tensor import Tensor
+from pharos.quantity.sizes import Size, ceil_log2, floor_div, is_int, pair, prod
+
+
+def window(op: Op, n: Size, kernel: int, stride: int, padding: int, dilation: int, x: Tensor) -> Size:
+    """Positions of a sliding window: floor((n + 2p - d(k-1) - 1) / s) + 1."""
+    room = n + 2 * padding - dilation * (kernel - 1) - 1
+    if is_int(room) and room < 0:
+        raise op.refuse(f"has a window of {dilation * (kernel - 1) + 1} on {n} + {2 * padding}", x)
+    return floor_div(room, stride) + 1 if stride != 1 else room + 1
+
+
+class _Conv(Op):
+    """What the convolutions share: x[B, Cin, *spatial] -> y[B, Cout, *spatial']."""
+
+    __slots__ = ()
+    # Spatial dimensions, set by the subclass; its fields are those of PyTorch's module.
+    spatial = 0
+    in_channels: Size
+    out_channels: Size
+    groups: Size
+    bias: bool
+
+    def _axes(self) -> list[tuple[int, int, int, int]]:
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        ints = is_int(self.in_channels) and is_int(self.out_channels) and is_int(self.groups)
+        if ints and (self.in_channels % self.groups or self.out_channels % self.groups):
+            raise self.refuse(
+                f"cannot split {self.in_channels} -> {self.out_channels} channels in {self.groups} groups"
+            )
+        for kernel, stride, padding, dilation in self._axes():
+            if kernel < 1 or stride < 1 or dilation < 1 or padding < 0:
+                raise self.refuse("needs kernel, stride and dilation of 1 or more and no negative padding")
+
+    def shape(self, x: Tensor) -> Tensor:
+        self.need(x.rank == self.spatial + 2, f"needs an input of rank {self.spatial + 2}", x)
+        self.match(x.shape[1], self.in_channels, "in_channels", x)
+        out = [window(self, n, *axis, x) for n, axis in zip(x.shape[2:], self._axes(), strict=True)]
+        return x.with_shape(x.shape[0], self.out_channels, *out)
+
+    def _taps(self) -> Size:
+        """Inputs that one output reads: kernel positions x channels of its group."""
+        return prod([axis[0] for axis in self._axes()]) * floor_div(self.in_channels, self.groups)
+
+    def weights(self) -> dict[str, tuple[Size, ...]]:
+        kernel = [axis[0] for axis in self._axes()]
+        per_group = floor_div(self.in_channels, self.groups)
+        weights: dict[str, tuple[Size, ...]] = {"weight": (self.out_channels, per_group, *kernel)}
+        if self.bias:
+            weights["bias"] = (self.out_channels,)
+        return weights
+
+    def work(self, x: Tensor, y: Tensor) -> Work:
+        out = y.numel
+        return Work(macs=out * self._taps(), vector_flops=out if self.bias else 0)
+
+    def class_of(self, *io: Tensor) -> str:
+        """Depthwise where a group has one input channel and there is more than one group."""
+        if not is_int(self.groups) or self.groups == 1:
+            return "conv"
+        return "depthwise" if self.groups == self.in_channels else "grouped_conv"
+
+    def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
+        taps = self._taps()
+        return {
+            SLIDING_WINDOW: y.numel * taps,
+            SEQUENTIAL: y.numel + taps * self.out_channels,
+            STRIDED: y.numel * taps,
+            BROADCAST: x.numel * floor_div(self.out_channels, self.groups),
+            REDUCE: y.numel * taps,
+        }
+
+    def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
+        return Parallelism(width=y.numel, tree=ceil_log2(self._taps()))
+
+    def loops(self, tally: Tally, x: Any, *, weight: Any, bias: Any = None) -> Any:
+        import numpy as np
+
+        axes = self._axes()
+        x = np.pad(x, [(0, 0), (0, 0), *[(p, p) for _, _, p, _ in axes]])
+        out = [(n - d * (k - 1) - 1) // s + 1 for n, (k, s, _, d) in zip(x.shape[2:], axes, strict=True)]
+        y = np.zeros((x.shape[0], self.out_channels, *out), x.dtype)
+        cin, cout = self.in_channels // self.groups, self.out_channels // self.groups
+        for b, o, at in product(range(len(x)), range(self.out_channels), product(*map(range, out))):
+            total = 0.0 if bias is None else bias[o]
+            for tap in product(*(range(k) for k, _, _, _ in axes)):
+                place = tuple(i * s + t * d for i, t, (_, s, _, d) in zip(at, tap, axes, strict=True))
+                for c in range(cin):
+                    total += x[b, o // cout * cin + c, *place] * weight[o, c, *tap]
+                    tally.macs += 1
+            y[b, o, *at] = total
+        return y
+
+
+@operator(cost="conv", aten="conv2d convolution", onnx="Conv")
+class Conv2d(_Conv):
+    """y[b, o, i, j] = sum over c, u, v of x[b, c, i s + u d - p, j s + v d - p] W[o, c, u, v] + b[o].
+
+    macs = numel(y) * (in_channels / groups) * kernel area.
+    """
+
+    in_channels: Size
+    out_channels: Size
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] = 0
+    dilation: int | tuple[int, int] = 1
+    groups: Size = 1
+    bias: bool = True
+    spatial = 2
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def _axes(self) -> list[tuple[int, int, int, int]]:
+        kernel, stride = pair(self.kernel_size), pair(self.stride)
+        padding, dilation = pair(self.padding), pair(self.dilation)
+        return [
+            (kernel[0], stride[0], padding[0], dilation[0]),
+            (kernel[1], stride[1], padding[1], dilation[1]),
+        ]
+
+    def torch(self, torch: Any) -> Any:
+        return torch.nn.Conv2d(
+            self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding,
+            self.dilation, self.groups, self.bias,
+        )  # fmt: skip
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        groups = pick.int(1, 2)
+        cin, cout = groups * pick.size(1, 2), groups * pick.size(1, 2)
+        kernel = (pick.int(1, 3), pick.int(1, 3))
+        op = cls(cin, cout, kernel, (pick.int(1, 2), pick.int(1, 2)), (pick.int(0, 2), pick.int(0, 2)),
+                 (pick.int(1, 2), pick.int(1, 2)), groups, pick.choice([True, False]))  # fmt: skip
+        return op, [Tensor((pick.size(1, 2), cin, pick.size(5, 7), pick.size(5, 7)))]
+
+
+@operator(cost="conv", aten="conv1d", onnx="Conv")
+class Conv1d(_Conv):
+    """y[b, o, i] = sum over c, u of x[b, c, i s + u d - p] W[o, c, u] + b[o]."""
+
+    in_channels: Size
+    out_channels: Size
+    kernel_size: int
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    groups: Size = 1
+    bias: bool = True
+    spatial = 1
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def _axes(self) -> list[tuple[int, int, int, int]]:
+        return [(self.kernel_size, self.stride, self.padding, self.dilation)]
+
+    def torch(self, torch: Any) -> Any:
+        return torch.nn.Conv1d(
+            self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding,
+            self.dilation, self.groups, self.bias,
+        )  # fmt: skip
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        groups = pick.int(1, 2)
+        cin, cout = groups * pick.size(1, 3), groups * pick.size(1, 3)
+        op = cls(cin, cout, pick.int(1, 3), pick.int(1, 2), pick.int(0, 2), pick.int(1, 2), groups,
+                 pick.choice([True, False]))  # fmt: skip
+        return op, [Tensor((pick.size(1, 2), cin, pick.size(5, 9)))]

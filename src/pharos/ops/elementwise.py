@@ -1,0 +1,135 @@
+"""Arithmetic of two tensors element by element (residual add, gate), and the mean."""
+
+from typing import Any
+
+from pharos.graph.op import REDUCE, SEQUENTIAL, Op, Parallelism, Picker, Tally, Work, operator
+from pharos.graph.tensor import Tensor
+from pharos.ops.linear import broadcast
+from pharos.quantity.sizes import Size, ceil_log2, prod
+
+
+class _Binary(Op):
+    """y = a (op) b with NumPy's broadcasting, or a (op) scalar; one operation an element."""
+
+    __slots__ = ()
+    scalar: float | None
+    symbol = ""
+
+    def shape(self, *inputs: Tensor) -> Tensor:
+        wanted = 2 if self.scalar is None else 1
+        self.need(len(inputs) == wanted, f"takes {wanted} tensors", *inputs)
+        return inputs[0] if wanted == 1 else inputs[0].with_shape(*broadcast(self, *inputs))
+
+    def work(self, *io: Tensor) -> Work:
+        return Work(vector_flops=io[-1].numel)
+
+    @staticmethod
+    def _apply(a: Any, b: Any) -> Any:
+        raise NotImplementedError
+
+    def loops(self, tally: Tally, *arrays: Any) -> Any:
+        import numpy as np
+
+        a, b = arrays if len(arrays) == 2 else (arrays[0], np.asarray(self.scalar))
+        a, b = np.broadcast_arrays(a, b)
+        y = np.empty(a.shape, a.dtype)
+        for at in np.ndindex(a.shape):
+            y[at] = self._apply(a[at], b[at])
+        return y
+
+    def torch(self, torch: Any) -> Any:
+        return lambda *tensors: self._apply(tensors[0], tensors[1] if len(tensors) == 2 else self.scalar)
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        shape = tuple(pick.size(1, 4) for _ in range(pick.int(1, 3)))
+        form = pick.choice(["same", "row", "scalar"])
+        if form == "scalar":
+            return cls(scalar=1.5), [Tensor(shape)]  # type: ignore[call-arg]
+        other = shape if form == "same" else (1, *shape[1:]) if pick.choice([True, False]) else shape[1:]
+        return cls(), [Tensor(shape), Tensor(other)]
+
+
+@operator(cost="elementwise", aten="add", onnx="Add")
+class Add(_Binary):
+    """y = a + b: the residual connection."""
+
+    scalar: float | None = None
+
+    @staticmethod
+    def _apply(a: Any, b: Any) -> Any:
+        return a + b
+
+
+@operator(cost="elementwise", aten="sub", onnx="Sub")
+class Sub(_Binary):
+    """y = a - b."""
+
+    scalar: float | None = None
+
+    @staticmethod
+    def _apply(a: Any, b: Any) -> Any:
+        return a - b
+
+
+@operator(cost="elementwise", aten="mul", onnx="Mul")
+class Mul(_Binary):
+    """y = a * b: the gate."""
+
+    scalar: float | None = None
+
+    @staticmethod
+    def _apply(a: Any, b: Any) -> Any:
+        return a * b
+
+
+@operator(cost="elementwise", aten="div", onnx="Div")
+class Div(_Binary):
+    """y = a / b; counted as one transcendental operation an element."""
+
+    scalar: float | None = None
+
+    def work(self, *io: Tensor) -> Work:
+        return Work(transcendentals=io[-1].numel)
+
+    @staticmethod
+    def _apply(a: Any, b: Any) -> Any:
+        return a / b
+
+
+@operator(cost="pool", aten="mean", onnx="ReduceMean")
+class Mean(Op):
+    """y = mean of x along `dim`; one addition an input, one division an output."""
+
+    dim: int = -1
+    keepdim: bool = False
+
+    def shape(self, x: Tensor) -> Tensor:
+        self.need(-x.rank <= self.dim < x.rank, f"has no dimension {self.dim}", x)
+        at = self.dim % x.rank
+        kept = (1,) if self.keepdim else ()
+        return x.with_shape(*x.shape[:at], *kept, *x.shape[at + 1 :])
+
+    def work(self, x: Tensor, y: Tensor) -> Work:
+        return Work(vector_flops=x.numel, transcendentals=y.numel)
+
+    def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
+        return {SEQUENTIAL: x.numel + y.numel, REDUCE: x.numel}
+
+    def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
+        return Parallelism(width=prod(y.shape), tree=ceil_log2(x.shape[self.dim]))
+
+    def loops(self, tally: Tally, x: Any) -> Any:
+        total = 0.0
+        for i in range(x.shape[self.dim]):
+            total = total + x.take(i, axis=self.dim)
+        y = total / x.shape[self.dim]
+        return y.reshape(self.shape(Tensor(x.shape)).shape) if hasattr(y, "reshape") else y
+
+    def torch(self, torch: Any) -> Any:
+        return lambda x: x.mean(self.dim, keepdim=self.keepdim)
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        shape = tuple(pick.size(1, 4) for _ in range(pick.int(2, 3)))
+        return cls(pick.int(0, len(shape) - 1), pick.choice([True, False])), [Tensor(shape)]

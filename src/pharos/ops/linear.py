@@ -1,0 +1,153 @@
+"""Linear and batched matrix multiplication: the textbook's shared primitive."""
+
+from itertools import product
+from typing import Any
+
+from pharos.graph.op import (
+    BROADCAST,
+    DYNAMIC,
+    MATMUL,
+    REDUCE,
+    SEQUENTIAL,
+    Op,
+    Parallelism,
+    Picker,
+    Tally,
+    Work,
+    operator,
+)
+from pharos.graph.tensor import Tensor
+from pharos.quantity.sizes import Size, ceil_log2
+
+
+@operator(cost="gemm", aten="linear addmm", onnx="Gemm")
+class Linear(Op):
+    """y[..., n] = sum_k x[..., k] W[n, k] + b[n]; macs = numel(y) * k."""
+
+    in_features: Size
+    out_features: Size
+    bias: bool = True
+
+    def shape(self, x: Tensor) -> Tensor:
+        self.need(x.rank >= 1, "needs an input of rank 1 or more", x)
+        self.match(x.shape[-1], self.in_features, "in_features", x)
+        return x.with_last(self.out_features)
+
+    def weights(self) -> dict[str, tuple[Size, ...]]:
+        weights: dict[str, tuple[Size, ...]] = {"weight": (self.out_features, self.in_features)}
+        if self.bias:
+            weights["bias"] = (self.out_features,)
+        return weights
+
+    def work(self, x: Tensor, y: Tensor) -> Work:
+        out = y.numel
+        return Work(macs=out * self.in_features, vector_flops=out if self.bias else 0)
+
+    def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
+        weights = self.in_features * self.out_features
+        return {
+            MATMUL: y.numel * self.in_features,
+            SEQUENTIAL: x.numel + weights + y.numel,
+            BROADCAST: x.numel * self.out_features,
+            REDUCE: y.numel * self.in_features,
+        }
+
+    def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
+        return Parallelism(width=y.numel, tree=ceil_log2(self.in_features))
+
+    def loops(self, tally: Tally, x: Any, *, weight: Any, bias: Any = None) -> Any:
+        import numpy as np
+
+        rows = x.reshape(-1, x.shape[-1])
+        y = np.zeros((len(rows), len(weight)), x.dtype)
+        for i in range(len(rows)):
+            for n in range(len(weight)):
+                total = 0.0 if bias is None else bias[n]
+                for k in range(rows.shape[1]):
+                    total += rows[i, k] * weight[n, k]
+                    tally.macs += 1
+                y[i, n] = total
+        return y.reshape(*x.shape[:-1], len(weight))
+
+    def torch(self, torch: Any) -> Any:
+        return torch.nn.Linear(self.in_features, self.out_features, bias=self.bias)
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        k, bias = pick.size(1, 6), pick.choice([True, False])
+        lead = [pick.size(1, 3) for _ in range(pick.int(0, 2))]
+        return cls(k, pick.size(1, 6), bias), [Tensor((*lead, k))]
+
+
+@operator(cost="gemm", aten="matmul bmm mm", onnx="MatMul")
+class MatMul(Op):
+    """y[..., m, n] = sum_k a[..., m, k] b[..., k, n] of two activations; macs = numel(y) * k.
+
+    Leading dimensions broadcast as NumPy's do.
+    """
+
+    transpose_b: bool = False
+
+    def shape(self, a: Tensor, b: Tensor) -> Tensor:
+        self.need(a.rank >= 2 and b.rank >= 2, "needs two inputs of rank 2 or more", a, b)
+        k, n = (b.shape[-1], b.shape[-2]) if self.transpose_b else (b.shape[-2], b.shape[-1])
+        self.match(a.shape[-1], k, "inner size", a, b)
+        lead = broadcast(self, a.with_shape(*a.shape[:-2]), b.with_shape(*b.shape[:-2]))
+        return a.with_shape(*lead, a.shape[-2], n)
+
+    def work(self, a: Tensor, b: Tensor, y: Tensor) -> Work:
+        return Work(macs=y.numel * a.shape[-1])
+
+    def primitives(self, a: Tensor, b: Tensor, y: Tensor) -> dict[str, Size]:
+        macs = y.numel * a.shape[-1]
+        return {
+            MATMUL: macs,
+            DYNAMIC: macs,
+            SEQUENTIAL: a.numel + b.numel + y.numel,
+            BROADCAST: macs,
+            REDUCE: macs,
+        }
+
+    def parallelism(self, a: Tensor, b: Tensor, y: Tensor) -> Parallelism:
+        return Parallelism(width=y.numel, tree=ceil_log2(a.shape[-1]))
+
+    def loops(self, tally: Tally, a: Any, b: Any) -> Any:
+        import numpy as np
+
+        b = np.swapaxes(b, -1, -2) if self.transpose_b else b
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a, b = np.broadcast_to(a, lead + a.shape[-2:]), np.broadcast_to(b, lead + b.shape[-2:])
+        y = np.zeros((*lead, a.shape[-2], b.shape[-1]), a.dtype)
+        for at in product(*map(range, lead)):
+            for m in range(a.shape[-2]):
+                for n in range(b.shape[-1]):
+                    for k in range(a.shape[-1]):
+                        y[*at, m, n] += a[*at, m, k] * b[*at, k, n]
+                        tally.macs += 1
+        return y
+
+    def torch(self, torch: Any) -> Any:
+        if self.transpose_b:
+            return lambda a, b: torch.matmul(a, b.transpose(-1, -2))
+        return torch.matmul
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        lead = [pick.size(1, 3) for _ in range(pick.int(0, 2))]
+        m, n, k = pick.size(1, 4), pick.size(1, 4), pick.size(1, 4)
+        transpose_b = pick.choice([True, False])
+        b = (n, k) if transpose_b else (k, n)
+        return cls(transpose_b), [Tensor((*lead, m, k)), Tensor((*lead, *b))]
+
+
+def broadcast(op: Op, *tensors: Tensor) -> tuple[Size, ...]:
+    """The shape that NumPy's broadcasting gives; an error naming `op` where it gives none."""
+    rank = max(t.rank for t in tensors)
+    out: list[Size] = []
+    for i in range(rank):
+        dims = [t.shape[i - rank + t.rank] for t in tensors if i - rank + t.rank >= 0]
+        wide = [d for d in dims if not (isinstance(d, int) and d == 1)]
+        out.append(wide[0] if wide else 1)
+        for other in wide[1:]:
+            op.match(other, wide[0], f"dimension {i - rank} to be", *tensors)
+    return tuple(out)

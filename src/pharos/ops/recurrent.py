@@ -1,0 +1,220 @@
+"""Recurrences: Elman RNN, LSTM and GRU; a chain of steps over a state of fixed size."""
+
+from typing import Any
+
+from pharos.graph.op import (
+    BROADCAST,
+    MATMUL,
+    REDUCE,
+    SEQUENTIAL,
+    Op,
+    Parallelism,
+    Picker,
+    Tally,
+    Work,
+    operator,
+)
+from pharos.graph.tensor import Tensor
+from pharos.quantity.errors import unknown
+from pharos.quantity.sizes import Size, ceil_log2
+
+
+class _Recurrent(Op):
+    """What the cells share: x[B, T, I] -> y[B, T, H * directions], batch first.
+
+    Each layer and direction has weight_ih[g H, in], weight_hh[g H, H] and two biases, g gates;
+    macs = B T g H (in + H) each. Only the state is kept between calls, whatever T.
+    """
+
+    __slots__ = ()
+    gates = 1
+    # Vector and transcendental operations of one step beyond the products and biases, per unit.
+    vector_per_unit = 0
+    transcendental_per_unit = 1
+    states = ("h",)
+    input_size: Size
+    hidden_size: Size
+    num_layers: int
+    bias: bool
+    bidirectional: bool
+
+    @property
+    def directions(self) -> int:
+        """1, or 2 when bidirectional."""
+        return 2 if self.bidirectional else 1
+
+    def shape(self, x: Tensor) -> Tensor:
+        self.need(x.rank == 3, "needs an input of rank 3", x)
+        self.match(x.shape[2], self.input_size, "input_size", x)
+        return x.with_last(self.hidden_size * self.directions)
+
+    def _cells(self) -> list[tuple[str, Size]]:
+        """(name suffix, input width) of every layer and direction."""
+        return [
+            (f"l{layer}{suffix}", self.input_size if layer == 0 else self.hidden_size * self.directions)
+            for layer in range(self.num_layers)
+            for suffix in ("", "_reverse")[: self.directions]
+        ]
+
+    def weights(self) -> dict[str, tuple[Size, ...]]:
+        rows, found = self.gates * self.hidden_size, {}
+        for name, width in self._cells():
+            found[f"weight_ih_{name}"] = (rows, width)
+            found[f"weight_hh_{name}"] = (rows, self.hidden_size)
+            if self.bias:
+                found[f"bias_ih_{name}"] = (rows,)
+                found[f"bias_hh_{name}"] = (rows,)
+        return found
+
+    def state(self, x: Tensor, y: Tensor) -> dict[str, tuple[Size, ...]]:
+        held = (self.num_layers * self.directions, x.shape[0], self.hidden_size)
+        return dict.fromkeys(self.states, held)
+
+    def work(self, x: Tensor, y: Tensor) -> Work:
+        steps = x.shape[0] * x.shape[1]
+        total = Work()
+        for _, width in self._cells():
+            rows = self.gates * self.hidden_size
+            # the sum of the two products, and a bias each
+            vector = rows * (3 if self.bias else 1) + self.vector_per_unit * self.hidden_size
+            total = total + Work(
+                macs=steps * rows * (width + self.hidden_size),
+                vector_flops=steps * vector,
+                transcendentals=steps * self.transcendental_per_unit * self.hidden_size,
+            )
+        return total
+
+    def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
+        macs = self.work(x, y).macs
+        return {MATMUL: macs, SEQUENTIAL: x.numel + y.numel, BROADCAST: macs, REDUCE: macs}
+
+    def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
+        # the two directions run side by side, layers and steps one after the other
+        return Parallelism(
+            width=x.shape[0] * self.gates * self.hidden_size * self.directions,
+            depth=x.shape[1] * self.num_layers,
+            tree=ceil_log2(self.input_size + self.hidden_size),
+        )
+
+    def _step(self, np: Any, gi: Any, gh: Any, h: Any, c: Any) -> tuple[Any, Any]:
+        raise NotImplementedError
+
+    def loops(self, tally: Tally, x: Any, **weights: Any) -> Any:
+        import numpy as np
+
+        layer_input, outputs = x, []
+        for at, (name, _) in enumerate(self._cells()):
+            w_ih, w_hh = weights[f"weight_ih_{name}"], weights[f"weight_hh_{name}"]
+            b_ih = weights.get(f"bias_ih_{name}", np.zeros(len(w_ih)))
+            b_hh = weights.get(f"bias_hh_{name}", np.zeros(len(w_ih)))
+            y = np.zeros((*x.shape[:2], self.hidden_size), x.dtype)
+            times = range(x.shape[1])
+            for b in range(x.shape[0]):
+                h = c = np.zeros(self.hidden_size, x.dtype)
+                for t in reversed(times) if name.endswith("_reverse") else times:
+                    gi, gh = b_ih.copy(), b_hh.copy()
+                    for row in range(len(w_ih)):
+                        for k in range(w_hh.shape[1]):
+                            gh[row] += w_hh[row, k] * h[k]
+                            tally.macs += 1
+                        for k in range(w_ih.shape[1]):
+                            gi[row] += w_ih[row, k] * layer_input[b, t, k]
+                            tally.macs += 1
+                    h, c = self._step(np, gi, gh, h, c)
+                    y[b, t] = h
+            outputs.append(y)
+            if (at + 1) % self.directions == 0:
+                layer_input, outputs = np.concatenate(outputs, 2), []
+        return layer_input
+
+    def torch(self, torch: Any) -> Any:
+        made = getattr(torch.nn, type(self).__name__)
+
+        class First(made):
+            def forward(self, x: Any) -> Any:
+                return super().forward(x)[0]
+
+        extra = {"nonlinearity": self.nonlinearity} if isinstance(self, RNN) else {}
+        return First(self.input_size, self.hidden_size, self.num_layers, bias=self.bias, batch_first=True,
+                     bidirectional=self.bidirectional, **extra)  # fmt: skip
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        width = pick.size(1, 3)
+        op = cls(
+            width, pick.size(1, 3), pick.int(1, 2), pick.choice([True, False]), pick.choice([True, False])
+        )  # type: ignore[call-arg]
+        return op, [Tensor((pick.size(1, 2), pick.size(1, 4), width))]
+
+
+def _sigmoid(np: Any, x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+@operator(cost="recurrence", aten="rnn_tanh rnn_relu", onnx="RNN")
+class RNN(_Recurrent):
+    """h_t = f(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh), f tanh or relu."""
+
+    input_size: Size
+    hidden_size: Size
+    num_layers: int = 1
+    bias: bool = True
+    bidirectional: bool = False
+    nonlinearity: str = "tanh"
+
+    def __post_init__(self) -> None:
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise unknown("nonlinearity", str(self.nonlinearity), ("tanh", "relu"))
+
+    def _step(self, np: Any, gi: Any, gh: Any, h: Any, c: Any) -> tuple[Any, Any]:
+        total = gi + gh
+        return (np.tanh(total) if self.nonlinearity == "tanh" else np.maximum(total, 0)), c
+
+
+@operator(cost="recurrence", aten="lstm", onnx="LSTM")
+class LSTM(_Recurrent):
+    """i, f, o = sigmoid, g = tanh of four gate sums; c_t = f c + i g; h_t = o tanh(c_t).
+
+    Per unit and step: 3 products and sums of gates, one addition per sigmoid; an exponential and a
+    division a sigmoid, two tanh: 8 transcendental.
+    """
+
+    input_size: Size
+    hidden_size: Size
+    num_layers: int = 1
+    bias: bool = True
+    bidirectional: bool = False
+    gates = 4
+    vector_per_unit = 7
+    transcendental_per_unit = 8
+    states = ("h", "c")
+
+    def _step(self, np: Any, gi: Any, gh: Any, h: Any, c: Any) -> tuple[Any, Any]:
+        i, f, g, o = np.split(gi + gh, 4)
+        c = _sigmoid(np, f) * c + _sigmoid(np, i) * np.tanh(g)
+        return _sigmoid(np, o) * np.tanh(c), c
+
+
+@operator(cost="recurrence", aten="gru", onnx="GRU")
+class GRU(_Recurrent):
+    """r, z = sigmoid of gate sums; n = tanh(gi_n + r gh_n); h_t = (1 - z) n + z h.
+
+    Per unit and step: 4 products and sums of gates beyond the shared sum, two sigmoids with one
+    addition, an exponential and a division each, one tanh: 5 transcendental.
+    """
+
+    input_size: Size
+    hidden_size: Size
+    num_layers: int = 1
+    bias: bool = True
+    bidirectional: bool = False
+    gates = 3
+    vector_per_unit = 7
+    transcendental_per_unit = 5
+
+    def _step(self, np: Any, gi: Any, gh: Any, h: Any, c: Any) -> tuple[Any, Any]:
+        ir, iz, inn = np.split(gi, 3)
+        hr, hz, hn = np.split(gh, 3)
+        r, z = _sigmoid(np, ir + hr), _sigmoid(np, iz + hz)
+        n = np.tanh(inn + r * hn)
+        return (1 - z) * n + z * h, c

@@ -1,0 +1,1 @@
+"""Passes: graph to kernels, graph to memory."""

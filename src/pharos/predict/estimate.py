@@ -1,0 +1,281 @@
+"""Estimate: what a model under a workload asks of a machine, with parts, bands and evidence."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pharos.graph.count import Count, count
+from pharos.graph.graph import Graph
+from pharos.graph.workload import Workload
+from pharos.machines.machine import Machine
+from pharos.machines.profile import Profile, profile_of
+from pharos.passes.fuse import Kernel, kernels
+from pharos.passes.memory import liveness
+from pharos.predict.energy import Energy, energy_of
+from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time
+from pharos.quantity.errors import unknown
+from pharos.quantity.evidence import Evidence, Figure, banded, counted, exact, merge, unknown_figure
+from pharos.quantity.sizes import Size, is_array, is_int, maximum
+
+# What the iron law leaves out of a device's memory on a GPU. Source: CUDA context 0.3 to 0.6 GB,
+# cuBLAS workspace 4 to 32 MiB, as collected from public reports; taken in the middle.
+GPU_CONTEXT_BYTES = 450_000_000
+
+RUNTIMES = ("eager", "compiled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes a step needs at its peak.
+
+    Args:
+        weights: parameters and buffers as stored.
+        activations_peak: the largest set of live activations, inputs and outputs included.
+        kv_cache, state: kept between calls, for attention and for recurrences.
+        workspace: scratch at the peak beyond the activations.
+        runtime: what the device's own software holds (GPU context); assumed.
+    """
+
+    weights: Size
+    activations_peak: Size
+    kv_cache: Size
+    state: Size
+    workspace: Size
+    optimizer: Size
+    runtime: Size
+    peak_operator: str = ""
+
+    @property
+    def total(self) -> Size:
+        """All of it."""
+        return (self.weights + self.activations_peak + self.kv_cache + self.state + self.workspace
+                + self.optimizer + self.runtime)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One kernel of the estimate."""
+
+    kernel: Kernel
+    time: KernelTime | None
+
+    @property
+    def total_s(self) -> Size | None:
+        """Seconds over all its runs."""
+        return None if self.time is None else self.time.latency_s * self.kernel.times
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A prediction and everything it was made of.
+
+    Args:
+        latency: seconds of one step.
+        shares: seconds attributed to each resource; they add up to the latency.
+        binding: the resource with the largest share, or memory-capacity when it does not fit.
+        regime: the larger of compute and memory-bandwidth, overheads left out (the roofline's view).
+        compute_s, data_s, overhead_s: the iron law's terms, each alone, before overlap.
+        fits: None when the capacity is unknown.
+    """
+
+    model: str
+    machine: Machine
+    workload: Workload
+    runtime: str
+    count: Count
+    operations: tuple[Operation, ...]
+    latency: Figure
+    energy: Figure
+    energy_parts: Energy | None
+    memory: Memory
+    fits: bool | None
+    shares: dict[str, Size]
+    binding: Any
+    regime: Any
+    compute_s: Size | None
+    data_s: Size | None
+    overhead_s: Size | None
+    samples: Size
+
+    @property
+    def throughput_per_s(self) -> Size | None:
+        """Samples (tokens for a decoder) per second at the central latency."""
+        return None if self.latency.value is None else self.samples / self.latency.value
+
+    @property
+    def power_W(self) -> Figure:  # noqa: N802 (SI unit)
+        """Average power while it runs: energy over latency."""
+        if self.energy.value is None or self.latency.value is None:
+            return Figure(value=None, unit="W", evidence=self.energy.evidence,
+                          low=self.machine.idle_W.value)  # fmt: skip
+        watts = self.energy.value / self.latency.value
+        error = self.energy_parts.error if self.energy_parts else 0.3
+        figure = banded(watts, "W", error, self.energy.evidence)
+        limit = self.machine.max_W.value
+        if limit is None:
+            return figure
+        return Figure(value=figure.value, unit="W", evidence=figure.evidence, low=figure.low,
+                      high=maximum(figure.value, min(figure.high, limit)) if not is_array(figure.high)
+                      else figure.high)  # fmt: skip
+
+    @property
+    def ridge_point(self) -> float | None:
+        """FLOP per byte at which this machine's peak and bandwidth meet, in this precision."""
+        return self.machine.ridge_point(compute_dtype(self.workload.precision))
+
+    @property
+    def is_complete(self) -> bool:
+        """False when operators could not be counted: then every total is "at least"."""
+        return not self.count.uncounted
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Everything it rests on, weakest first."""
+        return merge((*self.latency.evidence, *self.energy.evidence, counted("operations and bytes")))
+
+
+def default_runtime(machine: Machine) -> str:
+    """Fused kernels launched as one graph: what inference runtimes do on every kind of machine."""
+    return "compiled"
+
+
+def predict(
+    graph: Graph, machine: Machine, workload: Workload, *, model: str = "", runtime: str | None = None,
+    profile: Profile | None = None,
+) -> Estimate:  # fmt: skip
+    """Predicts one step of a graph on a machine; sizes may be arrays, then so are the results.
+
+    Args:
+        graph: built under `workload`.
+        runtime: "eager" (one kernel an operator, host dispatch racing the device) or "compiled"
+            (elementwise operators fused, launches captured).
+        profile: efficiency curves; the catalogue's for the machine by default.
+    """
+    runtime = runtime or default_runtime(machine)
+    if runtime not in RUNTIMES:
+        raise unknown("runtime", runtime, RUNTIMES)
+    profile = profile or profile_of(machine)
+    counts = count(graph)
+    fused = runtime == "compiled"
+    operations = tuple([
+        Operation(kernel=k, time=kernel_time(k, machine, profile, graph.precision, workload.phase))
+        for k in kernels(counts, fused=fused)
+    ])  # fmt: skip
+    memory = _memory(counts, machine, in_place=fused)
+    fits = _fits(memory, machine)
+    samples = graph.meta.get("tokens", 1) * workload.batch
+    if any(op.time is None for op in operations) or not operations:
+        why = _what_is_missing(machine, workload)
+        return Estimate(
+            model=model or graph.name, machine=machine, workload=workload, runtime=runtime, count=counts,
+            operations=operations, latency=unknown_figure("s", why), energy=unknown_figure("J", why),
+            energy_parts=None, memory=memory, fits=fits, shares={},
+            binding="memory-capacity" if fits is False else "unknown", regime="unknown", compute_s=None,
+            data_s=None, overhead_s=None, samples=samples,
+        )  # fmt: skip
+    times = [(op.kernel.times, op.time) for op in operations if op.time is not None]
+    launches = sum(n for n, _ in times)
+    compute, data = sum(n * t.compute_s for n, t in times), sum(n * t.data_s for n, t in times)
+    overhead = sum(n * (t.overhead_s + t.serial_s) for n, t in times)
+    latency = sum(n * t.latency_s for n, t in times)
+    # errors of one profile move together: their weighted mean is the error of the sum
+    error = sum(n * t.latency_s * t.error for n, t in times) / latency
+    shares = _shares(times)
+    evidence = [e for _, t in times for e in t.evidence]
+    host = profile.runtimes.get(runtime, {})
+    per_op = float(host.get("host_s") or 0.0)
+    if per_op:
+        # dispatch runs ahead of the device unless it is the slower of the two
+        wait = maximum(per_op * launches - latency, 0.0)
+        latency, overhead = latency + wait, overhead + wait
+        shares["overhead"] = shares["overhead"] + wait
+        if host.get("source"):
+            evidence.append(Evidence(kind=evidence[0].kind, where=str(host["source"])))
+    energy = energy_of(operations, latency, machine, profile, graph.precision)
+    uncounted = counts.uncounted
+    figure = banded(latency, "s", error, evidence)
+    if uncounted:
+        figure = unknown_figure("s", f"operators not counted: {', '.join(uncounted[:4])}", low=figure.low)
+    binding = _largest(shares)
+    regime = _largest({k: shares[k] for k in ("compute", "memory-bandwidth")})
+    return Estimate(
+        model=model or graph.name, machine=machine, workload=workload, runtime=runtime, count=counts,
+        operations=operations, latency=figure,
+        energy=unknown_figure("J", "operators not counted") if uncounted else energy.figure,
+        energy_parts=energy.parts, memory=memory, fits=fits, shares=shares,
+        binding="memory-capacity" if fits is False else binding, regime=regime, compute_s=compute,
+        data_s=data, overhead_s=overhead, samples=samples,
+    )  # fmt: skip
+
+
+def _shares(times: list[tuple[Size, KernelTime]]) -> dict[str, Size]:
+    """Latency by resource: each kernel's time goes to what is slowest in it, launches apart."""
+    shares: dict[str, Size] = dict.fromkeys(
+        ("compute", "memory-bandwidth", "overhead", "sequential-dependency"), 0.0
+    )
+    for n, t in times:
+        joined = t.latency_s - t.overhead_s - t.serial_s
+        if is_array(joined) or is_array(n):
+            import numpy
+
+            computes = numpy.asarray(t.compute_s >= t.data_s)
+            shares["compute"] = shares["compute"] + n * joined * computes
+            shares["memory-bandwidth"] = shares["memory-bandwidth"] + n * joined * ~computes
+        else:
+            key = "compute" if t.compute_s >= t.data_s else "memory-bandwidth"
+            shares[key] += n * joined
+        shares["overhead"] = shares["overhead"] + n * t.overhead_s
+        shares["sequential-dependency"] = shares["sequential-dependency"] + n * t.serial_s
+    return shares
+
+
+def _largest(shares: dict[str, Size]) -> Any:
+    if any(is_array(v) for v in shares.values()):
+        import numpy
+
+        names = numpy.array(list(shares))
+        return names[numpy.argmax(numpy.stack(numpy.broadcast_arrays(*shares.values())), axis=0)]
+    return max(shares, key=lambda k: shares[k])
+
+
+def _memory(counts: Count, machine: Machine, *, in_place: bool) -> Memory:
+    live = liveness(counts.graph, in_place=in_place)
+    kv = state = 0
+    for line in counts.lines:
+        if line.node.state:
+            held = line.times * line.node.state_bytes
+            if line.cost_class == "attention":
+                kv = kv + held
+            else:
+                state = state + held
+    integers = all(is_int(v) for v in live.live)
+    return Memory(
+        weights=counts.weight_bytes + counts.buffer_bytes,
+        activations_peak=live.peak,
+        kv_cache=kv,
+        state=state,
+        workspace=0,
+        optimizer=0,
+        runtime=GPU_CONTEXT_BYTES if machine.kind == "gpu" else 0,
+        peak_operator=live.peak_step if integers else "",
+    )
+
+
+def _fits(memory: Memory, machine: Machine) -> Any:
+    capacity = machine.capacity_bytes.value
+    if capacity is None:
+        return None
+    if machine.kind == "mcu" and machine.flash_bytes.value is not None:
+        return bool(memory.total - memory.weights <= capacity and memory.weights <= machine.flash_bytes.value)
+    fits = memory.total <= capacity
+    return fits if is_array(fits) else bool(fits)
+
+
+def _what_is_missing(machine: Machine, workload: Workload) -> str:
+    if machine.bandwidth_bytes_per_s.value is None:
+        return f"memory bandwidth of {machine.id} is not in the catalogue"
+    return f"{compute_dtype(workload.precision)} peak of {machine.id} is not in the catalogue"
+
+
+def exact_memory(memory: Memory) -> Figure:
+    """The memory total as a figure."""
+    return exact(memory.total, "B", "weights, live activations, caches")

@@ -1,0 +1,153 @@
+"""Kernel time: one closed form over sizes, with constants per operator class."""
+
+from dataclasses import dataclass
+
+from pharos.graph.op import Op
+from pharos.machines.machine import Known, Machine
+from pharos.machines.profile import Curve, Profile
+from pharos.passes.fuse import Kernel
+from pharos.quantity.dtypes import BITS, Precision
+from pharos.quantity.evidence import Evidence, assumed, merge
+from pharos.quantity.sizes import Size, is_array, maximum
+
+# Vector operations one exponential, root or division stands for. Assumed: 10 lies between a GPU's
+# special-function units (4 to 8 lanes of time) and scalar library code on small cores (20 and more).
+TRANSCENDENTAL_FLOPS = 10
+# Added to the error where a peak is unknown and a wider type's stands in for it.
+STAND_IN_ERROR = 0.40
+# Which known peak may stand in for an unknown one: hardware runs a narrow type at least as fast
+# as the next wider one it has, by converting.
+WIDER = {"fp4": "fp8", "int4": "int8", "fp8": "fp16", "int8": "fp16", "fp16": "bf16", "bf16": "tf32",
+         "tf32": "fp32", "fp32": "fp16", "fp64": ""}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Operations per second for a dtype, and how they are known."""
+
+    ops_per_s: float | None
+    evidence: Evidence
+    error: float
+    dtype: str
+
+
+def rate_of(machine: Machine, dtype: str) -> Rate:
+    """The dense peak for a dtype; where unknown, that of the next wider known type, as assumed."""
+    asked, seen = dtype, set()
+    while dtype and dtype not in seen:
+        seen.add(dtype)
+        peak: Known = machine.peak(dtype)
+        if peak.value:
+            if dtype == asked:
+                return Rate(peak.value, peak.evidence, 0.0, dtype)
+            why = f"{asked} peak of {machine.id} unknown, its {dtype} peak stands in"
+            return Rate(peak.value, assumed(why, STAND_IN_ERROR), STAND_IN_ERROR, dtype)
+        dtype = WIDER.get(dtype, "")
+    return Rate(None, machine.peak(asked).evidence, 0.0, asked)
+
+
+def compute_dtype(precision: Precision) -> str:
+    """The type matrix units multiply in: the wider of weights and activations."""
+    weights, activations = precision.weights, precision.activations
+    if "tf32" in (weights, activations):
+        return "tf32"
+    return weights if BITS[weights] > BITS[activations] else activations
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTime:
+    """Seconds of one launch and their parts.
+
+    Args:
+        compute_s, data_s: what arithmetic and memory would take alone.
+        overhead_s: launch; serial_s: steps of a recurrence that cannot overlap.
+        latency_s: all of it, compute and data overlapped.
+    """
+
+    compute_s: Size
+    data_s: Size
+    overhead_s: Size
+    serial_s: Size
+    latency_s: Size
+    traffic_bytes: Size
+    error: float
+    evidence: tuple[Evidence, ...]
+
+
+def kernel_time(
+    kernel: Kernel, machine: Machine, profile: Profile, precision: Precision, phase: str
+) -> KernelTime | None:
+    """Time of one launch; None where a figure it needs is unknown.
+
+    t = launch + (compute^p + data^p)^(1/p), compute = 2 MACs / (peak x efficiency) + vector work,
+    data = bytes / (bandwidth x efficiency); both grow by (1 + width_half / outputs) where too few
+    outputs fill the machine. A recurrence pays its launch once a step, and reads its weights again
+    each step unless they stay in the cache.
+    """
+    lead = kernel.lead
+    dtype = compute_dtype(precision)
+    curve = profile.curve(lead.cost_class, dtype, phase)
+    rate = rate_of(machine, dtype)
+    vector = rate_of(machine, "fp32")
+    work, moved = kernel.work, kernel.traffic.total
+    parallel = lead.node.op.parallelism(*lead.node.io)
+    steps = parallel.depth
+    if lead.cost_class == "recurrence":
+        moved = moved + kernel.traffic.weights * (steps - 1) * _spills(kernel, machine)
+    bandwidth = _bandwidth(machine, curve)
+    if rate.ops_per_s is None or bandwidth is None:
+        return None
+    macs = work.macs - work.masked_macs if _skips_mask(lead.node.op) else work.macs
+    compute = 2 * macs / (rate.ops_per_s * curve.compute)
+    scalar = work.vector_flops + TRANSCENDENTAL_FLOPS * work.transcendentals
+    if vector.ops_per_s is not None:
+        compute = compute + scalar / vector.ops_per_s
+    data = moved / bandwidth
+    if curve.width_half:
+        spread = 1 + curve.width_half / maximum(parallel.width, 1)
+        compute, data = compute * spread, data * spread
+    joined = _norm(compute, data, curve.sharpness)
+    serial = curve.launch_s * (steps - 1)
+    evidence = merge((curve.evidence, rate.evidence, machine.bandwidth_bytes_per_s.evidence)
+                     if curve.bandwidth_bytes_per_s is None else (curve.evidence, rate.evidence))  # fmt: skip
+    return KernelTime(
+        compute, data, curve.launch_s, serial, curve.launch_s + serial + joined, moved,
+        (curve.error**2 + rate.error**2) ** 0.5, evidence,
+    )  # fmt: skip
+
+
+def _bandwidth(machine: Machine, curve: Curve) -> float | None:
+    if curve.bandwidth_bytes_per_s is not None:
+        return curve.bandwidth_bytes_per_s
+    known = machine.bandwidth_bytes_per_s.value
+    return known * curve.bandwidth if known else None
+
+
+def _spills(kernel: Kernel, machine: Machine) -> int:
+    """1 when the weights of a recurrence do not fit in the cache (or it is unknown)."""
+    cache, weights = machine.cache_bytes.value, kernel.traffic.weights
+    if cache is None or not isinstance(weights, int):
+        return 1
+    return int(weights > cache)
+
+
+def _skips_mask(op: Op) -> bool:
+    """Tiled causal attention leaves out the tiles above the diagonal."""
+    return getattr(op, "algorithm", "") == "tiled"
+
+
+def _norm(a: Size, b: Size, p: float) -> Size:
+    """(a^p + b^p)^(1/p), scaled so that small times do not underflow."""
+    if is_array(a) or is_array(b):
+        import numpy
+
+        top = numpy.maximum(a, b)
+        ratio = numpy.minimum(a, b) / numpy.maximum(top, 1e-300)
+        if p == 4:
+            squared = ratio * ratio
+            return top * numpy.sqrt(numpy.sqrt(1 + squared * squared))
+        return top * (1 + ratio**p) ** (1 / p)
+    top = max(a, b)
+    if top == 0:
+        return 0.0
+    return top * (1 + (min(a, b) / top) ** p) ** (1 / p)

@@ -1,0 +1,1 @@
+"""Quantity: sizes in three readings, units, element types, evidence, errors."""

@@ -1,0 +1,1 @@
+"""Report: results as rows, tables and CI formats."""

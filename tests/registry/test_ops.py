@@ -1,0 +1,224 @@
+"""Every registered operator, over random configurations: loops, PyTorch, MACs and the three readings."""
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pharos.ops
+from pharos.graph import op as vocabulary
+from pharos.graph.graph import Builder
+from pharos.graph.op import REGISTRY, Tally
+from pharos.graph.tensor import Tensor
+from pharos.quantity.errors import SizeError
+
+assert pharos.ops
+# A stand-in for operators without a rule has nothing to compare.
+KINDS = sorted(kind for kind, cls in REGISTRY.items() if cls.is_counted)
+PRIMITIVES = {
+    vocabulary.MATMUL, vocabulary.SLIDING_WINDOW, vocabulary.DYNAMIC, vocabulary.SEQUENTIAL,
+    vocabulary.STRIDED, vocabulary.RANDOM, vocabulary.BROADCAST, vocabulary.SCATTER, vocabulary.GATHER,
+    vocabulary.REDUCE,
+}  # fmt: skip
+
+
+class Draws:
+    """Draws from hypothesis and remembers the answers."""
+
+    def __init__(self, data):
+        self.data, self.sizes, self.choices = data, [], []
+
+    def size(self, low, high):
+        self.sizes.append((self.data.draw(st.integers(low, high)), low, high))
+        return self.sizes[-1][0]
+
+    def int(self, low, high):
+        self.choices.append(self.data.draw(st.integers(low, high)))
+        return self.choices[-1]
+
+    def choice(self, options):
+        self.choices.append(self.data.draw(st.sampled_from(list(options))))
+        return self.choices[-1]
+
+
+class Replay:
+    """The same structure again, with `size` answered by a list of one's own."""
+
+    def __init__(self, sizes, choices):
+        self._sizes, self._choices = iter(sizes), iter(choices)
+
+    def size(self, low, high):
+        return next(self._sizes)
+
+    def int(self, low, high):
+        return next(self._choices)
+
+    def choice(self, options):
+        return next(self._choices)
+
+
+def node_of(op, tensors):
+    g = Builder("test")
+    values = []
+    for i, t in enumerate(tensors):
+        from pharos.graph.graph import Value
+
+        values.append(Value(f"in{i}", t))
+    g("op", op, *values)
+    return g._nodes[0]
+
+
+def figures(op, tensors):
+    """Everything a rule answers, flat, by name."""
+    node = node_of(op, tensors)
+    work, traffic = op.work(*node.io), op.traffic(node)
+    parallel = op.parallelism(*node.io)
+    found = {
+        f"work.{k}": getattr(work, k) for k in ("macs", "vector_flops", "transcendentals", "masked_macs")
+    }
+    found |= {
+        f"traffic.{k}": getattr(traffic, k) for k in ("weights", "inputs", "outputs", "state", "workspace")
+    }
+    found |= {"width": parallel.width, "depth": parallel.depth, "workspace": op.workspace(*node.io)}
+    for i, t in enumerate(node.outs):
+        found |= {f"out{i}.{j}": s for j, s in enumerate(t.shape)}
+    for group in (op.weights(), op.buffers(), op.state(*node.io)):
+        found |= {f"{k}.{j}": s for k, shape in group.items() for j, s in enumerate(shape)}
+    found |= {f"primitive.{k}": v for k, v in op.primitives(*node.io).items()}
+    return found
+
+
+def arrays(op, tensors, seed):
+    rng = np.random.default_rng(seed)
+    rows = getattr(op, "num_embeddings", 4)
+    inputs = [
+        rng.integers(0, rows, t.shape) if t.dtype.startswith("int") else rng.normal(size=t.shape)
+        for t in tensors
+    ]
+    stored = {k: rng.normal(size=s) for k, s in op.weights().items()}
+    stored |= {k: rng.uniform(0.5, 2, size=s) for k, s in op.buffers().items()}
+    return inputs, stored
+
+
+def past(op, inputs):
+    """Keys and values of earlier tokens, for an operator that continues from them."""
+    if not getattr(op, "cached", 0):
+        return {}
+    rng = np.random.default_rng(1)
+    k, v = inputs[1], inputs[2]
+    return {
+        "past_k": rng.normal(size=(*k.shape[:2], op.cached, k.shape[3])),
+        "past_v": rng.normal(size=(*v.shape[:2], op.cached, v.shape[3])),
+    }
+
+
+def tuple_of(x):
+    return x if isinstance(x, tuple) else (x,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_loops_equal_pytorch_and_count_their_macs(kind, data):
+    torch = pytest.importorskip("torch")
+    op, tensors = REGISTRY[kind].sample(Draws(data))
+    inputs, stored = arrays(op, tensors, data.draw(st.integers(0, 2**16)))
+    tally, kept = Tally(), past(op, inputs)
+    ours = tuple_of(op.loops(tally, *inputs, **kept, **stored))
+    node = node_of(op, tensors)
+    assert tally.macs == op.work(*node.io).macs
+    module = op.torch(torch)
+    if isinstance(module, torch.nn.Module):
+        module = module.double().eval()
+        state = {k: torch.tensor(v) for k, v in stored.items()}
+        missing, unexpected = module.load_state_dict(state, strict=False)
+        assert not unexpected
+        assert all("num_batches_tracked" in name for name in missing)
+    with torch.no_grad():
+        theirs = tuple_of(
+            module(*[torch.tensor(x) for x in inputs], **{k: torch.tensor(v) for k, v in kept.items()})
+        )
+    assert len(ours) == len(theirs) == len(node.outs)
+    for a, b, t in zip(ours, theirs, node.outs, strict=True):
+        assert tuple(a.shape) == tuple(b.shape) == t.shape
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_the_three_readings_agree(kind, data):
+    cls = REGISTRY[kind]
+    draws = Draws(data)
+    cls.sample(draws)
+    rows = [[value for value, _, _ in draws.sizes]]
+    for _ in range(2):
+        rows.append([data.draw(st.integers(low, high)) for _, low, high in draws.sizes])
+    by_ints = []
+    for row in rows:
+        op, tensors = cls.sample(Replay(row, draws.choices))
+        by_ints.append(figures(op, tensors))
+    columns = [np.array(column, dtype=float) for column in zip(*rows, strict=True)]
+    op, tensors = cls.sample(Replay(columns, draws.choices))
+    by_arrays = figures(op, tensors)
+    symbols = [sympy.Symbol(f"n{i}", integer=True, positive=True) for i in range(len(draws.sizes))]
+    op, tensors = cls.sample(Replay(symbols, draws.choices))
+    by_symbols = figures(op, tensors)
+    assert set(by_ints[0]) == set(by_arrays) == set(by_symbols)
+    for name, reading in by_arrays.items():
+        expected = [found[name] for found in by_ints]
+        assert np.broadcast_to(reading, (3,)).tolist() == expected, name
+        for row, want in zip(rows, expected, strict=True):
+            formula = sympy.sympify(by_symbols[name])
+            assert int(formula.subs(dict(zip(symbols, row, strict=True)))) == want, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15)
+@given(data=st.data())
+def test_traffic_and_primitives(kind, data):
+    op, tensors = REGISTRY[kind].sample(Draws(data))
+    node = node_of(op, tensors)
+    moved = op.traffic(node)
+    if op.class_of(*node.io) == "view":
+        assert moved.total == 0
+    else:
+        assert moved.inputs == sum(t.nbytes for t in node.ins)
+        assert moved.outputs == sum(t.nbytes for t in node.outs)
+        assert 0 <= moved.weights <= node.weight_bytes + node.buffer_bytes
+    handled = op.primitives(*node.io)
+    assert set(handled) <= PRIMITIVES
+    assert all(v >= 0 for v in handled.values())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    sorted(
+        set(KINDS) - {"activation", "add", "sub", "mul", "div", "concat", "reshape", "embedding", "expand"}
+    ),
+)
+def test_a_wrong_rank_names_the_operator(kind):
+    """A rank no operator here takes; those left out take any."""
+    rng = np.random.default_rng(0)
+
+    class Pick:
+        def size(self, low, high):
+            return int(rng.integers(low, high + 1))
+
+        int = size
+
+        def choice(self, options):
+            return list(options)[0]
+
+    op, tensors = REGISTRY[kind].sample(Pick())
+    with pytest.raises(SizeError) as caught:
+        op.shape(*[Tensor((), t.dtype) for t in tensors])
+    assert type(op).__name__ in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_operator_says_what_it_is(kind):
+    cls = REGISTRY[kind]
+    assert cls.__doc__, kind
+    assert len(cls.__doc__.split("\n")[0]) > 5
