@@ -87,7 +87,7 @@ class Count:
         weights_only divides by the parameters that one step reads. None where there is no traffic.
         """
         moved = {
-            "weights_only": self.traffic.weights,
+            "weights_only": self.traffic.weights - self.buffer_bytes,
             "ideal": self.traffic_ideal,
             "per_op": self.traffic_per_op,
         }[bound]

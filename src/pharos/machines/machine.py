@@ -50,6 +50,7 @@ class Machine:
     vendor: str = ""
     aliases: tuple[str, ...] = ()
     peaks: dict[str, Peak] = field(default_factory=dict)
+    vector_peaks: dict[str, Known] = field(default_factory=dict)
     memory_technology: str | None = None
     memory_sold_bytes: Known
     memory_usable_bytes: Known
@@ -76,6 +77,15 @@ class Machine:
         """Dense operations per second of an element type; unknown stays unknown."""
         found = self.peaks.get(dtype)
         return found.ops_per_s if found else _missing(f"{dtype} peak of {self.id}")
+
+    def vector_peak(self, dtype: str) -> Known:
+        """Operations per second of the vector units, where they are told apart from the matrix units."""
+        apart, whole = self.vector_peaks.get(dtype), self.peaks.get(dtype)
+        if apart:
+            return apart
+        if whole and whole.ops_per_s and whole.unit == "vector":
+            return whole.ops_per_s
+        return _missing(f"{dtype} vector peak of {self.id}")
 
     def ridge_point(self, dtype: str) -> float | None:
         """FLOP per byte above which the peak, not the memory, limits: peak / bandwidth."""
@@ -137,7 +147,7 @@ FIELDS: dict[str, dict[str, str | None]] = {
     "power": {"max_W": "W", "idle_W": "W", "idle_range_W": None, "scope": None},
 }  # fmt: skip
 SECTIONS = (
-    "id", "name", "aliases", "vendor", "kind", "year", "process", "peaks", "memory", "cores", "alignment",
+    "id", "name", "aliases", "vendor", "kind", "year", "process", "peaks", "vector_peaks", "memory", "cores", "alignment",
     "links", "power", "price", "measured", "derived", "disagreements", "notes", "unverified", "sparsity",
     "overhead", "source", "sources",
 )  # fmt: skip
@@ -239,7 +249,7 @@ class _Reader:
         data = self.data
         boost = self.known("clock", "Hz", "cores", "boost_hz")
         links = [self.known("link", "B/s", "links", key) for key in self.section("links")
-                 if key.endswith("_bytes_per_s") and "bidi" not in key]  # fmt: skip
+                 if key.endswith("_bytes_per_s") and "both" not in key]  # fmt: skip
         usd = self.section("price").get("usd")
         return Machine(
             id=data["id"],
@@ -249,6 +259,10 @@ class _Reader:
             vendor=str(data.get("vendor", "")),
             aliases=tuple(data.get("aliases") or ()),
             peaks=self.peaks(),
+            vector_peaks={
+                d: self.known(f"{d} vector peak", "FLOP/s", "vector_peaks", d, "ops_per_s")
+                for d in self.section("vector_peaks")
+            },
             memory_technology=self.section("memory", "main").get("technology"),
             memory_sold_bytes=self.known("memory", "B", "memory", "main", "sold_bytes"),
             memory_usable_bytes=self.known("usable memory", "B", "memory", "main", "usable_bytes"),

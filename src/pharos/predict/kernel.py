@@ -80,7 +80,7 @@ def kernel_time(
     """Time of one launch; None where a figure it needs is unknown.
 
     t = launch + (compute^p + data^p)^(1/p), compute = 2 MACs / (peak x efficiency) + vector work,
-    data = bytes / (bandwidth x efficiency); both grow by (1 + width_half / outputs) where too few
+    data = bytes / (bandwidth x efficiency); vector work runs at the fp32 vector peak where that is known; both grow by (1 + width_half / outputs) where too few
     outputs fill the machine. A recurrence pays its launch once a step, and reads its weights again
     each step unless they stay in the cache.
     """
@@ -88,7 +88,7 @@ def kernel_time(
     dtype = compute_dtype(precision)
     curve = profile.curve(lead.cost_class, dtype, phase)
     rate = rate_of(machine, dtype)
-    vector = rate_of(machine, "fp32")
+    vector = machine.vector_peak("fp32").value
     work, moved = kernel.work, kernel.traffic.total
     parallel = lead.node.op.parallelism(*lead.node.io)
     steps = parallel.depth
@@ -100,8 +100,8 @@ def kernel_time(
     macs = work.macs - work.masked_macs if _skips_mask(lead.node.op) else work.macs
     compute = 2 * macs / (rate.ops_per_s * curve.compute)
     scalar = work.vector_flops + TRANSCENDENTAL_FLOPS * work.transcendentals
-    if vector.ops_per_s is not None:
-        compute = compute + scalar / vector.ops_per_s
+    if vector is not None:
+        compute = compute + scalar / vector
     data = moved / bandwidth
     if curve.width_half:
         spread = 1 + curve.width_half / maximum(parallel.width, 1)
