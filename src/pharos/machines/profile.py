@@ -21,9 +21,11 @@ class Curve:
         compute: fraction of the dense peak reached by large work.
         bandwidth: fraction of the specified memory bandwidth reached by large transfers.
         bandwidth_bytes_per_s: the achieved bandwidth itself, where no specification is known.
+        peak_dtype: the type whose peak `compute` is a fraction of; None means the work's own.
         launch_s: time of one kernel that does nothing.
         sharpness: p of the norm that joins compute and memory time; large p is max().
         width_half: outputs at which the kernel fills half the machine.
+        reduction_half: MACs per output at which half of `compute` is reached; short sums are slow.
         error: standard deviation of log(measured / predicted) on cases left out of the fit.
         evidence: what it was fitted on, or why it is assumed.
     """
@@ -35,7 +37,9 @@ class Curve:
     error: float
     evidence: Evidence
     width_half: float = 0.0
+    reduction_half: float = 0.0
     bandwidth_bytes_per_s: float | None = None
+    peak_dtype: str | None = None
     dtypes: tuple[str, ...] = ()
     phase: str | None = None
 
@@ -92,7 +96,9 @@ def _curve(data: dict[str, Any], source: str) -> Curve:
         error=float(data["error"]),
         evidence=Evidence(kind=known, where=where + rows, error=float(data["error"])),
         width_half=float(data.get("width_half") or 0.0),
+        reduction_half=float(data.get("reduction_half") or 0.0),
         bandwidth_bytes_per_s=data.get("bandwidth_bytes_per_s"),
+        peak_dtype=data.get("peak_dtype"),
         dtypes=tuple(data.get("dtypes") or ()),
         phase=data.get("phase"),
     )

@@ -20,6 +20,9 @@ STAND_IN_ERROR = 0.40
 WIDER = {"fp4": "fp8", "int4": "int8", "fp8": "fp16", "int8": "fp16", "fp16": "bf16", "bf16": "tf32",
          "tf32": "fp32", "fp32": "fp16", "fp64": ""}  # fmt: skip
 
+# Classes whose outputs are sums of products.
+MATRIX_CLASSES = ("gemm", "conv", "grouped_conv", "depthwise")
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -87,7 +90,7 @@ def kernel_time(
     lead = kernel.lead
     dtype = compute_dtype(precision)
     curve = profile.curve(lead.cost_class, dtype, phase)
-    rate = rate_of(machine, dtype)
+    rate = rate_of(machine, curve.peak_dtype or dtype)
     vector = machine.vector_peak("fp32").value
     work, moved = kernel.work, kernel.traffic.total
     parallel = lead.node.op.parallelism(*lead.node.io)
@@ -99,6 +102,9 @@ def kernel_time(
         return None
     macs = work.macs - work.masked_macs if _skips_mask(lead.node.op) else work.macs
     compute = 2 * macs / (rate.ops_per_s * curve.compute)
+    if curve.reduction_half:
+        # macs x (1 + half / (macs / outputs)), without dividing by a count that may be zero
+        compute = compute + 2 * curve.reduction_half * _outputs(kernel) / (rate.ops_per_s * curve.compute)
     scalar = work.vector_flops + TRANSCENDENTAL_FLOPS * work.transcendentals
     if vector is not None:
         compute = compute + scalar / vector
@@ -114,6 +120,12 @@ def kernel_time(
         compute, data, curve.launch_s, serial, curve.launch_s + serial + joined, moved,
         (curve.error**2 + rate.error**2) ** 0.5, evidence,
     )  # fmt: skip
+
+
+def _outputs(kernel: Kernel) -> Size:
+    """Sums of products that a kernel finishes: elements of the leading operator's results."""
+    node = kernel.lead.node
+    return sum(t.numel for t in node.outs) if kernel.lead.cost_class in MATRIX_CLASSES else 0
 
 
 def _bandwidth(machine: Machine, curve: Curve) -> float | None:
