@@ -85,7 +85,8 @@ def liveness(graph: Graph, *, in_place: bool = False) -> Liveness:
                 pending[at] += reads.get(name, 0)
                 continue
             root[name], pending[name] = name, reads.get(name, 0)
-            sizes[name], first[name], last[name] = tensor.nbytes, i, i
+            # a stored parameter used as a value already counts among the weights
+            sizes[name], first[name], last[name] = 0 if shape_only else tensor.nbytes, i, i
     for value in plain.outputs:
         last[root[value.name]] = max(len(nodes) - 1, 0)
     lifetimes = tuple(Lifetime(n, sizes[n], first[n], last[n]) for n in sizes)

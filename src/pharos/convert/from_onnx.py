@@ -1,0 +1,275 @@
+"""From ONNX: a file becomes a graph; weights stay on disk, nothing of the file is run."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from pharos.graph.graph import Builder, Graph, Value
+from pharos.graph.op import Op
+from pharos.graph.tensor import ACTIVATIONS, Tensor
+from pharos.graph.workload import Workload
+from pharos.ops.stored import Stored
+from pharos.ops.unknown import Unknown
+from pharos.quantity.dtypes import Precision
+from pharos.quantity.errors import InputError, PharosError, SizeError
+from pharos.quantity.sizes import is_int, prod
+
+OLDEST_OPSET = 7
+LARGEST_DIM, LARGEST_TENSOR = 10**9, 10**15
+# ONNX element types by number -> ours; strings and complex numbers have none.
+DTYPES = {1: "fp32", 2: "uint8", 3: "int8", 4: "int16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
+          10: "fp16", 11: "fp64", 12: "int32", 13: "int64", 16: "bf16", 17: "fp8", 18: "fp8", 19: "fp8",
+          20: "fp8", 21: "int4", 22: "int4", 23: "fp4"}  # fmt: skip
+FLOATS = ("fp64", "fp32", "bf16", "fp16", "fp8", "fp4")
+# Values whose data the rules may ask for: shapes, axes, pads, limits. Weights are never read.
+SMALL = 64
+BATCH_NAMES = ("batch", "batch_size", "b", "n", "bs", "s0", "dim_0")
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A value known without running: an initialiser, or what follows from shapes alone."""
+
+    tensor: Tensor
+    data: Any = None
+
+
+class Reader:
+    """The state of one import: what each name of the file stands for, and the graph being written."""
+
+    def __init__(self, g: Builder, path: str) -> None:
+        self.g, self.path = g, path
+        self.values: dict[str, Value] = {}
+        self.constants: dict[str, Constant] = {}
+        self.inferred: dict[str, Tensor] = {}
+        self.used: set[str] = set()
+        self.owners: dict[str, str] = {}
+
+    def name(self, node: Any, weight: str = "") -> str:
+        """A node's name: its parameter's without the last part, else what the file calls it."""
+        stem = weight.rsplit(".", 1)[0] if "." in weight and weight in self.constants else ""
+        return self._free(stem or node.name.strip("/").replace("/", ".") or node.op_type.lower())
+
+    def _free(self, base: str) -> str:
+        made, i = base, 1
+        while made in self.used:
+            made, i = f"{base}_{i}", i + 1
+        self.used.add(made)
+        return made
+
+    def add(self, node: Any, op: Op, *values: Value, weight: str = "", name: str = "") -> Any:
+        """Appends an operator and returns its value or values."""
+        return self.g(name or self.name(node, weight), op, *values)
+
+    def value(self, name: str) -> Value:
+        """An activation; a constant that is used as one is stored in the graph."""
+        if name in self.values:
+            return self.values[name]
+        if name in self.constants:
+            tensor = self.constants[name].tensor
+            floating = tensor.dtype in FLOATS
+            op = Stored(tensor.shape, floating and tensor.numel > 1, ACTIVATIONS if floating else tensor.dtype)
+            self.values[name] = self.g(self._free(name.strip("/").replace("/", ".")), op)
+            return self.values[name]
+        raise InputError(f"{name!r} is used before anything makes it", where=self.path)
+
+    def tensor(self, name: str) -> Tensor:
+        """Shape and dtype of a value or constant."""
+        return self.constants[name].tensor if name in self.constants else self.value(name).tensor
+
+    def data(self, name: str) -> list[Any] | None:
+        """A small constant's numbers, None when it is not one."""
+        found = self.constants.get(name)
+        return None if found is None or found.data is None else list(found.data)
+
+
+def from_onnx(path: str | Path, workload: Workload | None = None, dims: dict[str, int] | None = None) -> Graph:
+    """The graph of an ONNX file.
+
+    The first symbolic dimension of each input, or one named like a batch, takes the workload's batch;
+    others take their size from `dims`. Precision is the file's own unless the workload asks for
+    another than fp32.
+
+    Args:
+        dims: sizes by the name of a symbolic dimension.
+
+    Raises:
+        InputError: not an ONNX file, external data outside its folder, an unbound dimension,
+            absurd sizes. Operators without a rule are no error: they are listed as uncounted.
+    """
+    work = workload or Workload()
+    model = _load(Path(path))
+    try:
+        _bind(model, work, dims or {}, str(path))
+        return _read(model, work, str(path))
+    except PharosError:
+        raise
+    except RecursionError:
+        raise InputError("is nested too deeply", where=str(path)) from None
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise InputError(f"is not a usable ONNX model: {error}", where=str(path)) from None
+
+
+def _load(path: Path) -> Any:
+    if not path.exists():
+        near = [p.name for p in path.parent.glob("*.onnx")][:5] if path.parent.is_dir() else []
+        raise InputError("does not exist", where=str(path), hint=f"there: {', '.join(near)}" if near else "")
+    if path.is_dir():
+        raise InputError("is a folder, not a file", where=str(path))
+    if path.stat().st_size > 2**31:
+        raise InputError("is beyond the 2 GiB that an ONNX file may have", where=str(path),
+                         hint="store the weights as external data")  # fmt: skip
+    try:
+        import onnx
+    except ModuleNotFoundError:
+        raise InputError("reading it needs the onnx package", where=str(path), hint="pip install 'pharos-nn[onnx]'") from None
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # noqa: BLE001 (protobuf raises several of its own)
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise InputError(f"is not a whole ONNX file: {reason}", where=str(path)) from None
+    if not model.graph.node and not model.graph.output:
+        raise InputError("holds no network", where=str(path))
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    if opset < OLDEST_OPSET:
+        raise InputError(f"is of opset {opset}; Pharos reads {OLDEST_OPSET} and newer", where=str(path))
+    _check_storage(model, str(path))
+    return model
+
+
+def _check_storage(model: Any, path: str) -> None:
+    """External data must lie beside the file; it is never opened all the same."""
+    for tensor in model.graph.initializer:
+        if any(d < 0 or d > LARGEST_DIM for d in tensor.dims) or prod(tensor.dims) > LARGEST_TENSOR:
+            raise InputError(f"{tensor.name!r} has the absurd shape {list(tensor.dims)}", where=path)
+        for entry in tensor.external_data:
+            if entry.key != "location":
+                continue
+            posix, windows = PurePosixPath(entry.value), PureWindowsPath(entry.value)
+            outside = posix.is_absolute() or windows.is_absolute() or ".." in posix.parts + windows.parts
+            if outside or windows.drive or not entry.value:
+                raise InputError(f"{tensor.name!r} wants data from {entry.value!r}, outside the model's folder",
+                                 where=path)  # fmt: skip
+
+
+def _bind(model: Any, work: Workload, dims: dict[str, int], path: str) -> None:
+    """Puts sizes in place of the symbolic dimensions of the inputs."""
+    stored = {t.name for t in model.graph.initializer}
+    open_dims: dict[str, str] = {}
+    seen = set()
+    for value in model.graph.input:
+        if value.name in stored:
+            continue
+        shape = value.type.tensor_type.shape
+        for i, dim in enumerate(shape.dim):
+            symbol = dim.dim_param
+            if not symbol and dim.HasField("dim_value") and dim.dim_value > 0:
+                if dim.dim_value > LARGEST_DIM:
+                    raise InputError(f"input {value.name!r} has a dimension of {dim.dim_value}", where=path)
+                continue
+            seen.add(symbol)
+            if symbol in dims:
+                dim.dim_value = dims[symbol]
+            elif i == 0 or symbol.lower() in BATCH_NAMES:
+                if not is_int(work.batch):
+                    raise InputError("an ONNX file takes one batch, not an array", where=path)
+                dim.dim_value = work.batch
+            elif symbol.lower() in ("sequence", "seq", "seq_len", "sequence_length", "context") and is_int(work.context):
+                dim.dim_value = work.context
+            else:
+                open_dims.setdefault(symbol or f"{value.name}:{i}", value.name)
+    for name in dims:
+        if name not in seen:
+            known = sorted(s for s in seen if s)
+            raise InputError(f"has no dimension called {name!r}", where=path,
+                             hint=f"it has {', '.join(known)}" if known else "it has no symbolic dimensions")  # fmt: skip
+    if open_dims:
+        listed = ", ".join(f"{d} of {v}" for d, v in open_dims.items())
+        flags = " ".join(f"--dim {d}=..." for d in open_dims)
+        raise InputError(f"leaves dimensions open: {listed}", where=path, hint=f"give {flags}")
+
+
+def _tensor(value: Any) -> Tensor | None:
+    """What a file says of a value, None unless every size is known."""
+    kind = value.type.tensor_type
+    if kind.elem_type not in DTYPES or not kind.HasField("shape"):
+        return None
+    shape = []
+    for dim in kind.shape.dim:
+        if not dim.HasField("dim_value") or dim.dim_value < 0:
+            return None
+        shape.append(dim.dim_value)
+    if any(d > LARGEST_DIM for d in shape) or prod(shape) > LARGEST_TENSOR:
+        raise SizeError(f"{value.name!r} has the absurd shape {shape}")
+    return Tensor(tuple(shape), DTYPES[kind.elem_type])
+
+
+def _precision(model: Any, work: Workload) -> Precision:
+    if work.precision != Precision():
+        return work.precision
+    sizes: dict[str, int] = {}
+    for tensor in model.graph.initializer:
+        dtype = DTYPES.get(tensor.data_type, "")
+        if dtype in FLOATS:
+            sizes[dtype] = sizes.get(dtype, 0) + prod(tensor.dims)
+    return Precision.of(max(sizes, key=lambda d: sizes[d])) if sizes else work.precision
+
+
+def _read(model: Any, work: Workload, path: str) -> Graph:
+    import onnx
+
+    try:
+        whole = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception:  # noqa: BLE001 (a file it cannot infer still has its own value_info)
+        whole = model
+    graph = whole.graph
+    precision = _precision(model, work)
+    reader = Reader(Builder(Path(path).stem, precision), path)
+    for value in (*graph.value_info, *graph.output):
+        tensor = _tensor(value)
+        if tensor is not None:
+            reader.inferred[value.name] = tensor
+    for tensor in graph.initializer:
+        reader.constants[tensor.name] = _constant(onnx, tensor)
+    for value in graph.input:
+        if value.name in reader.constants:
+            continue
+        tensor = _tensor(value)
+        if tensor is None:
+            raise InputError(f"input {value.name!r} has no shape or a type without one", where=path)
+        dtype = precision.activations if tensor.dtype in FLOATS else tensor.dtype
+        reader.used.add(value.name)
+        reader.values[value.name] = reader.g.input(value.name, tensor.shape, dtype)
+    from pharos.convert.onnx_rules import convert
+
+    for node in graph.node:
+        convert(onnx, reader, node)
+    outputs = []
+    for value in graph.output:
+        if value.name not in reader.values and value.name not in reader.constants:
+            raise InputError(f"output {value.name!r} is made by no node", where=path)
+        if value.name in reader.values:
+            outputs.append(reader.values[value.name])
+    if not outputs:
+        raise InputError("computes nothing: every output is a constant", where=path)
+    return reader.g.finish(*outputs)
+
+
+def _constant(onnx: Any, tensor: Any) -> Constant:
+    """An initialiser's shape and dtype; its numbers only when they are few and in the file."""
+    known = Tensor(tuple(tensor.dims), DTYPES.get(tensor.data_type, "fp32"))
+    if prod(tensor.dims) > SMALL or tensor.external_data or tensor.data_type not in DTYPES:
+        return Constant(known)
+    return Constant(known, onnx.numpy_helper.to_array(tensor).reshape(-1).tolist())
+
+
+def unknown(reader: Reader, node: Any) -> None:
+    """Records a node without a rule: listed by name, its shapes as far as the file implies them."""
+    values = [reader.value(i) for i in node.input if i and i in reader.values]
+    tensors = [reader.inferred.get(o) for o in node.output if o]
+    shapes = tuple(t.shape if t is not None else (1,) for t in tensors)
+    dtypes = tuple(t.dtype if t is not None else reader.g.precision.activations for t in tensors)
+    called = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    made = reader.add(node, Unknown(called, shapes, dtypes), *values, name=reader.name(node) + f" ({called})")
+    for name, value in zip([o for o in node.output if o], made if isinstance(made, tuple) else (made,), strict=True):
+        reader.values[name] = value

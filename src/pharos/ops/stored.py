@@ -1,0 +1,59 @@
+"""Stored: a parameter that is used as a value, such as a bias or a position added on its own."""
+
+from typing import Any
+
+from pharos.graph.op import Op, Picker, Tally, Traffic, operator
+from pharos.graph.tensor import ACTIVATIONS, Tensor
+from pharos.quantity.sizes import Size
+
+
+@operator(cost="view")
+class Stored(Op):
+    """y = weight, of the given shape; its reader moves the bytes, it moves none.
+
+    Args:
+        trainable: False for a constant that training leaves alone.
+    """
+
+    size: tuple[Size, ...]
+    trainable: bool = True
+    dtype: str = ACTIVATIONS
+
+    def shape(self, *inputs: Tensor) -> Tensor:
+        self.need(not inputs, "takes no input", *inputs)
+        return Tensor(self.size, self.dtype)
+
+    def weights(self) -> dict[str, tuple[Size, ...]]:
+        return {"weight": self.size} if self.trainable else {}
+
+    def buffers(self) -> dict[str, tuple[Size, ...]]:
+        return {} if self.trainable else {"weight": self.size}
+
+    def traffic(self, node: Any) -> Traffic:
+        return Traffic()
+
+    def primitives(self, *io: Tensor) -> dict[str, Size]:
+        return {}
+
+    def loops(self, tally: Tally, *, weight: Any) -> Any:
+        return weight
+
+    def torch(self, torch: Any) -> Any:
+        size, trainable = self.size, self.trainable
+
+        class Holder(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                if trainable:
+                    self.weight = torch.nn.Parameter(torch.zeros(size))
+                else:
+                    self.register_buffer("weight", torch.zeros(size))
+
+            def forward(self) -> Any:
+                return self.weight
+
+        return Holder()
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        return cls((pick.size(1, 3), pick.size(1, 4)), pick.choice([True, False])), []
