@@ -39,8 +39,9 @@ def resolve(what: str, name: str, known: Mapping[str, Iterable[str]]) -> str:
         raise UnknownName(f"{what} {name!r} is ambiguous", hint=f"one of {', '.join(sorted(hits))}")
     pool = {spelling: n for n, aliases in known.items() for spelling in (n, *aliases)}
     starts = sorted({n for s, n in pool.items() if wanted and fold(s).startswith(wanted)})
-    if 1 < len(starts) <= 8:
-        raise UnknownName(f"{what} {name!r} is ambiguous", hint=f"one of {', '.join(starts)}")
+    if len(starts) > 1:
+        listed = ", ".join(starts[:8]) + (f" and {len(starts) - 8} more" if len(starts) > 8 else "")
+        raise UnknownName(f"{what} {name!r} is ambiguous", hint=f"one of {listed}")
     raise unknown(what, name, pool)
 
 

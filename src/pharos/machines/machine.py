@@ -8,7 +8,7 @@ from pharos.facts.names import find, folder
 from pharos.facts.reading import Document, read_yaml
 from pharos.quantity.dtypes import BITS
 from pharos.quantity.errors import InputError, PharosError, unknown
-from pharos.quantity.evidence import Evidence, Kind, spec, unknown_because
+from pharos.quantity.evidence import Evidence, spec, unknown_because
 from pharos.quantity.units import parse
 
 
@@ -138,14 +138,7 @@ OVERRIDES = {
     "power.max_W": ("max_W", "W"),
 }
 
-# Keys a machine file may have: section -> field -> SI unit (None for words and lists).
-FIELDS: dict[str, dict[str, str | None]] = {
-    "main": {"technology": None, "sold_bytes": "B", "usable_bytes": "B", "smi_total_bytes": "B",
-             "bandwidth_bytes_per_s": "B/s", "bus_bits": "1"},
-    "cache": {"capacity_bytes": "B", "bandwidth_bytes_per_s": "B/s", "latency_cycles": "1"},
-    "cores": {"count": "1", "kind": None, "lanes": "1", "matrix_units": "1", "boost_hz": "Hz", "base_hz": "Hz"},
-    "power": {"max_W": "W", "idle_W": "W", "idle_range_W": None, "scope": None},
-}  # fmt: skip
+# Sections a machine file may have.
 SECTIONS = (
     "id", "name", "aliases", "vendor", "kind", "year", "process", "peaks", "vector_peaks", "memory", "cores", "alignment",
     "links", "power", "price", "measured", "derived", "disagreements", "notes", "unverified", "sparsity",
@@ -284,7 +277,3 @@ class _Reader:
             disagreements=tuple(map(str, data.get("disagreements") or ())),
         )  # fmt: skip
 
-
-def level(known: Known) -> Kind:
-    """How a machine's figure is known."""
-    return known.evidence.kind

@@ -1,0 +1,71 @@
+"""Graph: repeats, ties, names, errors that name the place."""
+
+import pytest
+
+from pharos.graph.count import count
+from pharos.graph.graph import Builder
+from pharos.models.registry import find
+from pharos.ops.embedding import Embedding
+from pharos.ops.linear import Linear
+from pharos.quantity.errors import SizeError
+
+
+def test_a_repeat_is_its_layers_written_out():
+    for name in ("resnet50", "mobilenet_v2", "llama-3.2-1b"):
+        graph = find(name).graph()
+        folded, written = count(graph), count(graph.expanded())
+        assert folded.macs == written.macs
+        assert folded.parameters == written.parameters
+        assert folded.traffic == written.traffic
+        assert len(folded.lines) < len(written.lines)
+
+
+def test_resnet_parameters_have_torchvisions_names():
+    names = find("resnet50").graph().parameter_names()
+    for name, shape in {
+        "conv1.weight": (64, 3, 7, 7),
+        "layer1.0.downsample.0.weight": (256, 64, 1, 1),
+        "layer3.5.conv2.weight": (256, 256, 3, 3),
+        "layer4.2.bn3.bias": (2048,),
+        "fc.weight": (1000, 2048),
+    }.items():
+        assert names[name].shape == shape
+    assert len(names) == 161
+
+
+def test_llama_parameters_have_transformers_names():
+    names = find("llama-3-8b").graph().parameter_names()
+    assert names["model.layers.31.self_attn.k_proj.weight"].shape == (1024, 4096)
+    assert names["model.layers.0.mlp.down_proj.weight"].shape == (4096, 14336)
+    assert names["lm_head.weight"].shape == (128256, 4096)
+    assert len(names) == 3 + 32 * 9
+
+
+def test_tied_weights_count_once_and_move_twice():
+    g = Builder("tied")
+    x = g("in", Embedding(100, 8), g.input("ids", (1, 4), "int64"))
+    graph = g.finish(g("head", Linear(8, 100, bias=False), x, tied={"weight": "in.weight"}))
+    counted = count(graph)
+    assert counted.parameters == 800
+    # four gathered rows and the whole matrix for the head
+    assert counted.traffic.weights == 4 * 8 * 4 + 800 * 4
+
+
+def test_errors_name_model_and_node():
+    g = Builder("net")
+    x = g.input("x", (2, 3))
+    with g.scope("block.0"), pytest.raises(SizeError, match=r"net: block\.0\.fc: Linear.* not 3, given 2x3"):
+        g("fc", Linear(4, 5), x)
+    with pytest.raises(SizeError, match="two nodes are called x"):
+        g.input("x", (1,))
+    with pytest.raises(SizeError, match="keeps the shape"):
+        g.repeat("layers", 3, lambda g, x: g("fc", Linear(3, 5), x), x)
+    with pytest.raises(SizeError, match="at least 1, not 0"):
+        g.input("y", (0, 3))
+
+
+def test_intensity_of_a_matrix_vector_product_is_the_textbooks_half():
+    """2MN / 4MN in fp32, weights only: equation 2 of the textbook."""
+    counted = count(find("mlp(widths=[2048, 2048], bias=False)").graph())
+    assert counted.intensity("weights_only") == 0.5
+    assert counted.weight_bytes == 16 * 2**20
