@@ -172,13 +172,17 @@ def test_refusals_name_the_file(tmp_path):
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"cut\.onnx"):
         from_onnx(tmp_path / "cut.onnx")
-    old = small(tmp_path, [helper.make_node("Relu", ["x"], ["y"])], [info("x", [1])], [info("y", [1])], opset=5)
+    old = small(
+        tmp_path, [helper.make_node("Relu", ["x"], ["y"])], [info("x", [1])], [info("y", [1])], opset=5
+    )
     with pytest.raises(InputError, match="opset 5"):
         from_onnx(old)
 
 
 def test_open_dimensions_are_asked_for(tmp_path):
-    path = small(tmp_path, [helper.make_node("Relu", ["x"], ["y"])], [info("x", ["N", "width"])], [info("y", None)])
+    path = small(
+        tmp_path, [helper.make_node("Relu", ["x"], ["y"])], [info("x", ["N", "width"])], [info("y", None)]
+    )
     with pytest.raises(InputError, match="--dim width="):
         from_onnx(path)
     assert from_onnx(path, dims={"width": 7}).outputs[0].shape == (1, 7)

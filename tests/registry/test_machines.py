@@ -29,7 +29,9 @@ def test_figures_have_sources(name):
         if dtype != "note" and entry["ops_per_s"] is not None:
             assert entry["source"], dtype
     for section in (data["memory"]["main"], data["memory"]["cache"], data["cores"], data["power"]):
-        figures = [v for k, v in section.items() if k not in ("source", "note", "scope", "technology", "kind")]
+        figures = [
+            v for k, v in section.items() if k not in ("source", "note", "scope", "technology", "kind")
+        ]
         if any(v not in (None, []) for v in figures):
             assert section["source"], section
     for key in _keys(data):
@@ -134,7 +136,10 @@ def test_every_kind_has_a_curve_for_every_class(kind):
 def test_a_specific_profile_wins():
     gpu, h100 = find_machine("l4"), find_machine("h100")
     assert "aiconfigurator" in profile_of(h100).curve("gemm", "bf16", "forward").evidence.where
-    assert profile_of(h100).curve("gemm", "bf16", "forward").error < profile_of(gpu).curve("gemm", "bf16", "forward").error
+    assert (
+        profile_of(h100).curve("gemm", "bf16", "forward").error
+        < profile_of(gpu).curve("gemm", "bf16", "forward").error
+    )
 
 
 def test_a_file_of_ones_own(tmp_path):

@@ -36,7 +36,11 @@ def test_counts_are_the_published_ones(name):
         ("gpt2-small", 1024, 12 * (12 * 1024 * 768**2 + 2 * 1024**2 * 768) + 1024 * 768 * 50257),
         ("gpt2-xl", 1024, 1_753_351_782_400),
         # L n (2 d^2 + 2 d kv hd + 3 d ff) + L 2 n^2 d + n d V
-        ("llama-2-7b", 2048, 32 * 2048 * (4 * 4096**2 + 3 * 4096 * 11008) + 32 * 2 * 2048**2 * 4096 + 2048 * 4096 * 32000),
+        (
+            "llama-2-7b",
+            2048,
+            32 * 2048 * (4 * 4096**2 + 3 * 4096 * 11008) + 32 * 2 * 2048**2 * 4096 + 2048 * 4096 * 32000,
+        ),
         ("llama-3-70b", 2048, 147_837_069_295_616),
     ],
 )
@@ -49,7 +53,9 @@ def test_lighthouses_of_the_textbook():
     assert set(isolates) == {"compute", "bandwidth", "capacity", "latency", "power"}
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet50", "mobilenet_v2", "ds_cnn_s", "lstm_tagger", "dlrm", "gpt2-small"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "resnet50", "mobilenet_v2", "ds_cnn_s", "lstm_tagger", "dlrm", "gpt2-small"]
+)
 def test_batch_in_three_readings(name):
     batches = [1, 2, 7]
     model = find(name)

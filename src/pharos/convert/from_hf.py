@@ -91,10 +91,14 @@ def _sizes(document: Document, kind: str) -> Decoder:
     if windowed and isinstance(window, int) and not isinstance(window, bool) and window < context:
         raise InputError(f"is {window}: attention within a window would be miscounted", where=f"{path} sliding_window",
                          hint="null, or at least max_position_embeddings, is full attention")  # fmt: skip
-    found["kv_heads"] = found["heads"] if data.get("num_key_value_heads") is None else whole("num_key_value_heads")
+    found["kv_heads"] = (
+        found["heads"] if data.get("num_key_value_heads") is None else whole("num_key_value_heads")
+    )
     if data.get("head_dim") is None:
         if found["hidden_size"] % found["heads"]:
-            raise InputError(f"{found['hidden_size']} cannot be split among {found['heads']} heads", where=path)
+            raise InputError(
+                f"{found['hidden_size']} cannot be split among {found['heads']} heads", where=path
+            )
         found["head_dim"] = found["hidden_size"] // found["heads"]
     else:
         found["head_dim"] = whole("head_dim")

@@ -68,7 +68,9 @@ class Reader:
         if name in self.constants:
             tensor = self.constants[name].tensor
             floating = tensor.dtype in FLOATS
-            op = Stored(tensor.shape, floating and tensor.numel > 1, ACTIVATIONS if floating else tensor.dtype)
+            op = Stored(
+                tensor.shape, floating and tensor.numel > 1, ACTIVATIONS if floating else tensor.dtype
+            )
             self.values[name] = self.g(self._free(name.strip("/").replace("/", ".")), op)
             return self.values[name]
         raise InputError(f"{name!r} is used before anything makes it", where=self.path)
@@ -83,7 +85,9 @@ class Reader:
         return None if found is None or found.data is None else list(found.data)
 
 
-def from_onnx(path: str | Path, workload: Workload | None = None, dims: dict[str, int] | None = None) -> Graph:
+def from_onnx(
+    path: str | Path, workload: Workload | None = None, dims: dict[str, int] | None = None
+) -> Graph:
     """The graph of an ONNX file.
 
     The first symbolic dimension of each input, or one named like a batch, takes the workload's batch;
@@ -122,7 +126,9 @@ def _load(path: Path) -> Any:
     try:
         import onnx
     except ModuleNotFoundError:
-        raise InputError("reading it needs the onnx package", where=str(path), hint="pip install 'pharos-nn[onnx]'") from None
+        raise InputError(
+            "reading it needs the onnx package", where=str(path), hint="pip install 'pharos-nn[onnx]'"
+        ) from None
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # noqa: BLE001 (protobuf raises several of its own)
@@ -174,7 +180,9 @@ def _bind(model: Any, work: Workload, dims: dict[str, int], path: str) -> None:
                 if not is_int(work.batch):
                     raise InputError("an ONNX file takes one batch, not an array", where=path)
                 dim.dim_value = work.batch
-            elif symbol.lower() in ("sequence", "seq", "seq_len", "sequence_length", "context") and is_int(work.context):
+            elif symbol.lower() in ("sequence", "seq", "seq_len", "sequence_length", "context") and is_int(
+                work.context
+            ):
                 dim.dim_value = work.context
             else:
                 open_dims.setdefault(symbol or f"{value.name}:{i}", value.name)
@@ -271,5 +279,7 @@ def unknown(reader: Reader, node: Any) -> None:
     dtypes = tuple(t.dtype if t is not None else reader.g.precision.activations for t in tensors)
     called = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     made = reader.add(node, Unknown(called, shapes, dtypes), *values, name=reader.name(node) + f" ({called})")
-    for name, value in zip([o for o in node.output if o], made if isinstance(made, tuple) else (made,), strict=True):
+    for name, value in zip(
+        [o for o in node.output if o], made if isinstance(made, tuple) else (made,), strict=True
+    ):
         reader.values[name] = value

@@ -208,7 +208,9 @@ def _matmul(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
     if b in reader.constants and a in reader.values:
         weight = _weight(reader, node, 1)
         if weight.rank == 2:
-            return reader.add(node, Linear(weight.shape[0], weight.shape[1], False), reader.value(a), weight=b)
+            return reader.add(
+                node, Linear(weight.shape[0], weight.shape[1], False), reader.value(a), weight=b
+            )
     return reader.add(node, MatMul(), reader.value(a), reader.value(b))
 
 
@@ -391,7 +393,10 @@ def _concat(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 @rule("Slice")
 def _slice(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
     x = reader.value(node.input[0])
-    starts, ends = _numbers(reader, node, attributes, "starts", 1), _numbers(reader, node, attributes, "ends", 2)
+    starts, ends = (
+        _numbers(reader, node, attributes, "starts", 1),
+        _numbers(reader, node, attributes, "ends", 2),
+    )
     if starts is None or ends is None:
         raise ValueError("has no bounds")
     axes = _numbers(reader, node, attributes, "axes", 3) or list(range(len(starts)))
@@ -436,5 +441,3 @@ def _expand(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 def covered() -> list[str]:
     """ONNX operator types with a rule."""
     return sorted({*RULES, *SAME, *FROM_SHAPES})
-
-

@@ -4,7 +4,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from pharos.facts.reading import Document, read_yaml
 from pharos.graph.workload import PHASES
@@ -28,7 +36,7 @@ def _quantity(unit: str, example: str) -> Any:
         return number
 
     schema = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}], "examples": [example]}
-    return Annotated[float, BeforeValidator(read), Field(json_schema_extra=schema)]
+    return Annotated[float, BeforeValidator(read), WithJsonSchema(schema)]
 
 
 Seconds, Bytes = _quantity("s", "10 ms"), _quantity("B", "512 MB")

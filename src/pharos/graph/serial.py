@@ -105,7 +105,9 @@ def _frozen(value: Any) -> Any:
 
 def _read_node(row: dict[str, Any]) -> Node:
     op = op_class(row["op"])(**{k: _frozen(v) for k, v in row["fields"].items()})
-    tensors = {k: {n: _read_tensor(t) for n, t in row.get(k, {}).items()} for k in ("weights", "buffers", "state")}
+    tensors = {
+        k: {n: _read_tensor(t) for n, t in row.get(k, {}).items()} for k in ("weights", "buffers", "state")
+    }
     return Node(
         row["name"], op, tuple(row["inputs"]), tuple(row["outputs"]), tuple(map(_read_tensor, row["ins"])),
         tuple(map(_read_tensor, row["outs"])), **tensors, tied=dict(row.get("tied", {})),
@@ -114,5 +116,10 @@ def _read_node(row: dict[str, Any]) -> Node:
 
 def _read_repeat(row: dict[str, Any]) -> Repeat:
     return Repeat(
-        row["repeat"], _read_graph(row["body"]), row["count"], tuple(row["inputs"]), tuple(row["outputs"]), row["start"]
+        row["repeat"],
+        _read_graph(row["body"]),
+        row["count"],
+        tuple(row["inputs"]),
+        tuple(row["outputs"]),
+        row["start"],
     )

@@ -276,4 +276,3 @@ class _Reader:
             notes=str(data.get("notes") or ""),
             disagreements=tuple(map(str, data.get("disagreements") or ())),
         )  # fmt: skip
-

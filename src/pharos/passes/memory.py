@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pharos.graph.graph import Graph, Node
 from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import SizeError
-from pharos.quantity.sizes import Size, is_int, maximum
+from pharos.quantity.sizes import Size, is_int, maximum, same
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ def liveness(graph: Graph, *, in_place: bool = False) -> Liveness:
     """Liveness in execution order: a tensor lives from its producer to its last reader.
 
     Graph inputs live from the start to their last reader, outputs to the end. Each operator's
-    output and its inputs are live together. Repeats are represented by their first two and last
-    rounds, which hold the peak.
+    output and its inputs are live together. Repeats are represented by their first and last rounds,
+    which hold the peak: the rounds between them start and end as the last one starts.
 
     Args:
         in_place: activations overwrite their only, last-read input of the same size, as fusing
             and microcontroller runtimes do; eager PyTorch does not.
     """
-    plain = graph.expanded(most=3)
+    plain = graph.expanded(most=2)
     nodes = [n for n in plain.nodes if isinstance(n, Node)]
     entering = {v.name for v in plain.inputs}
     reads: dict[str, int] = {}
@@ -104,8 +104,8 @@ def liveness(graph: Graph, *, in_place: bool = False) -> Liveness:
 
 
 def _fits(nbytes: Size, tensor: Tensor) -> bool:
-    """Whether a tensor takes exactly the memory of another (told of plain numbers only)."""
-    return is_int(nbytes) and nbytes == tensor.nbytes
+    """Whether a tensor takes exactly the memory of another."""
+    return same(nbytes, tensor.nbytes)
 
 
 @dataclass(frozen=True, slots=True)

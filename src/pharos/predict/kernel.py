@@ -83,8 +83,9 @@ def kernel_time(
     """Time of one launch; None where a figure it needs is unknown.
 
     t = launch + (compute^p + data^p)^(1/p), compute = 2 MACs / (peak x efficiency) + vector work,
-    data = bytes / (bandwidth x efficiency); vector work runs at the fp32 vector peak where that is known; both grow by (1 + width_half / outputs) where too few
-    outputs fill the machine. A recurrence pays its launch once a step, and reads its weights again
+    data = bytes / (bandwidth x efficiency); vector work runs at the fp32 vector peak where that is known.
+    Compute and the bytes of activations grow by (1 + width_half / outputs) where too few outputs
+    fill the machine. A recurrence pays its launch once a step, and reads its weights again
     each step unless they stay in the cache.
     """
     lead = kernel.lead
@@ -110,8 +111,10 @@ def kernel_time(
         compute = compute + scalar / vector
     data = moved / bandwidth
     if curve.width_half:
-        spread = 1 + curve.width_half / maximum(parallel.width, 1)
-        compute, data = compute * spread, data * spread
+        narrow = curve.width_half / maximum(parallel.width, 1)
+        compute = compute * (1 + narrow)
+        # weights stream in the same time however many outputs share them
+        data = data + (moved - kernel.traffic.weights) / bandwidth * narrow
     joined = _norm(compute, data, curve.sharpness)
     serial = curve.launch_s * (steps - 1)
     evidence = merge((curve.evidence, rate.evidence, machine.bandwidth_bytes_per_s.evidence)

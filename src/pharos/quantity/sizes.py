@@ -9,7 +9,6 @@ import math
 import sys
 from collections.abc import Iterable
 from functools import reduce
-from operator import mul
 from typing import Any
 
 from pharos.quantity.errors import SizeError
@@ -72,8 +71,16 @@ def size(x: Any, name: str = "size") -> Size:
 
 
 def prod(sizes: Iterable[Size]) -> Size:
-    """Product; 1 for an empty sequence."""
-    return reduce(mul, sizes, 1)
+    """Product; 1 for an empty sequence. Ints are multiplied first, so that arrays are touched once."""
+    whole, rest = 1, None
+    for s in sizes:
+        if type(s) is int:
+            whole *= s
+        else:
+            rest = s if rest is None else rest * s
+    if rest is None:
+        return whole
+    return rest if whole == 1 else rest * whole
 
 
 def floor_div(a: Size, b: Size) -> Size:
@@ -150,9 +157,17 @@ def same(a: Size, b: Size) -> bool:
         import sympy
 
         return sympy.simplify(sympy.sympify(a) - b) == 0
+    if a is b:
+        return True
     import numpy
 
-    return bool(numpy.array_equal(a, b) or (numpy.broadcast_arrays(a, b)[0] == b).all())
+    # two arrays that do not broadcast are not equal, and no error either
+    return bool(numpy.all(numpy.equal(a, b))) if _broadcasts(a, b) else False
+
+
+def _broadcasts(a: Size, b: Size) -> bool:
+    first, second = getattr(a, "shape", ()), getattr(b, "shape", ())
+    return all(m == n or 1 in (m, n) for m, n in zip(reversed(first), reversed(second), strict=False))
 
 
 def same_shape(a: tuple[Size, ...], b: tuple[Size, ...]) -> bool:

@@ -1,0 +1,185 @@
+"""The command line as a user runs it: exit codes, JSON, one message for every mistake, start-up."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pharos.doors.cli import app
+
+ROOT = Path(__file__).parents[2]
+WILDLIFE = str(ROOT / "examples/wildlife/contract.yaml")
+
+
+def pharos(*arguments, cwd=None, columns="100"):
+    """A fresh process, as in a shell."""
+    import os
+
+    env = os.environ | {"COLUMNS": columns, "PYTHONWARNINGS": "error::ResourceWarning"}
+    return subprocess.run(
+        [sys.executable, "-m", "pharos", *arguments], capture_output=True, text=True, cwd=cwd, env=env
+    )
+
+
+def run(*arguments):
+    """In this process, fast; errors come out as exceptions."""
+    return CliRunner().invoke(app, list(arguments))
+
+
+def load(*arguments):
+    found = run(*arguments)
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout)
+
+
+def test_show_json_has_the_stable_keys():
+    row = load("show", "resnet50", "--json")
+    assert row["totals"]["parameters"] == 25_557_032
+    assert row["totals"]["flops"] == 2 * row["totals"]["macs"] == 8_178_368_512
+    assert {"ideal", "per_op"} <= set(row["totals"]["traffic_bytes"])
+    assert {"weights_only", "ideal", "per_op"} == set(row["totals"]["intensity"])
+    assert row["uncounted"] == []
+    assert {"name", "kind", "count", "macs", "flops", "parameters", "input_shape", "output_shape", "traffic_bytes",
+            "intensity"} <= set(row["operators"][0])  # fmt: skip
+    assert sum(op["macs"] for op in row["operators"]) == row["totals"]["macs"]
+
+
+def test_predict_json_has_the_stable_keys():
+    row = load(
+        "predict", "gpt2_xl", "--on", "h100-sxm", "--decode", "--context", "1024", "-p", "fp16", "--json"
+    )
+    for key in ("model", "machine", "workload", "latency_s", "throughput_per_s", "energy_J", "memory_bytes", "fits",
+                "binding", "iron_law", "ridge_point", "evidence", "operators", "tokens_per_s"):  # fmt: skip
+        assert key in row
+    assert row["kv_bytes_per_token"] == 2 * 48 * 1600 * 2
+    assert set(row["iron_law"]) == {"compute_s", "data_s", "overhead_s"}
+    assert row["latency_s"]["low"] < row["latency_s"]["value"] < row["latency_s"]["high"]
+    assert {"ideal", "per_op", "as_run"} == set(row["operators"][0]["roofline"])
+
+
+def test_check_exit_codes(tmp_path):
+    assert pharos("check", WILDLIFE).returncode == 3
+    contract = tmp_path / "c.yaml"
+    contract.write_text("name: c\nmodel: resnet50\nmachine: a100\nlimits: {parameters: 30 M}\n")
+    assert pharos("check", str(contract)).returncode == 0
+    assert pharos("check", str(contract), WILDLIFE).returncode == 3
+    contract.write_text("name: c\nmodel: resnet50\nmachine: a100\nlimits: {parameters: 3 M}\n")
+    assert pharos("check", str(contract), WILDLIFE).returncode == 1
+    contract.write_text("name: c\nmodle: resnet50\n")
+    wrong = pharos("check", str(contract), WILDLIFE)
+    assert wrong.returncode == 2
+    assert "did you mean model?" in wrong.stderr
+
+
+def test_check_json_and_junit(tmp_path):
+    target = tmp_path / "out.xml"
+    found = pharos("check", WILDLIFE, "--json", "--junit", str(target))
+    assert json.loads(found.stdout)["verdict"] == "unknown"
+    assert target.read_text().startswith("<?xml")
+    assert [p.name for p in tmp_path.iterdir()] == ["out.xml"]
+
+
+def test_a_mistake_writes_nothing(tmp_path):
+    (tmp_path / "bad.yaml").write_text("name: [\n")
+    target = tmp_path / "out.xml"
+    target.write_text("precious")
+    assert pharos("check", str(tmp_path / "bad.yaml"), "--junit", str(target)).returncode == 2
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("show", "resnet51"), "did you mean resnet50"),
+        (("show", "nowhere/model.onnx"), "does not exist"),
+        (("show", "nowhere/config.json"), "does not exist"),
+        (("show", "some/thing.pt"), "is not a model"),
+        (("show", "resnet50", "--batch", "0"), "--batch: batch must be at least 1"),
+        (("show", "resnet50", "--batch", "-3"), "at least 1"),
+        (("show", "resnet50", "--batch", "1e30"), "--batch"),
+        (("show", "resnet50", "--batch", "two"), "not a plain number"),
+        (("show", "resnet50", "--precision", "fp17"), "fp16"),
+        (("show", "gpt2", "--context", "4096"), "beyond the model's 1024"),
+        (("show", "gpt2", "--prefill", "--decode"), "two workloads"),
+        (("show", "mlp(widths=[784])"), "at least one layer"),
+        (("predict", "resnet50", "--on", "h1000"), "machine"),
+        (("predict", "resnet50", "--on", "h100", "--runtime", "egaer"), "eager"),
+        (("compare", "resnet50", "--on", ","), "names no machine"),
+        (("machines", "h1o0"), "did you mean"),
+        (("machines", "--kind", "gpoo"), "did you mean gpu"),
+        (("models", "resent50"), "did you mean resnet50"),
+        (("schema", "contrat"), "contract"),
+        (("check", "missing.yaml"), "does not exist"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(arguments, told, tmp_path):
+    found = pharos(*arguments, cwd=tmp_path)
+    assert found.returncode == 2
+    assert told in found.stderr
+    assert "Traceback" not in found.stderr
+    assert found.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "resnet50"),
+        ("show", "llama-3-70b"),
+        ("predict", "mobilenet_v2", "--on", "a100", "-b", "32"),
+        ("check", WILDLIFE),
+        ("compare", "resnet50", "mobilenet_v2", "--on", "a100-sxm-80gb,cortex-a53"),
+        ("machines",),
+        ("machines", "h100"),
+        ("models",),
+    ],
+)
+def test_tables_fit_the_terminal(arguments, columns):
+    found = pharos(*arguments, columns=columns)
+    assert found.returncode in (0, 3)
+    for line in found.stdout.splitlines():
+        assert len(line.rstrip()) <= int(columns), line
+
+
+def test_every_command_has_help():
+    for command in ("show", "predict", "check", "compare", "models", "machines", "schema"):
+        assert run(command, "--help").exit_code == 0
+
+
+def test_importing_pharos_loads_nothing_heavy():
+    code = "import sys, pharos; print([m for m in ('numpy','sympy','torch','onnx','pydantic','rich') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_show_needs_neither_numpy_nor_a_deep_learning_framework():
+    code = (
+        "import sys; sys.argv = ['pharos', 'show', 'llama-3-70b']\n"
+        "from pharos.doors.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('numpy','sympy','torch','onnx','transformers') if m in sys.modules], file=sys.stderr)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stderr.strip() == "[]"
+
+
+def test_models_and_machines_list_everything():
+    assert len(load("machines", "--json")) == 73
+    names = {row["name"] for row in load("models", "--json")}
+    assert {"resnet50", "gpt2-xl", "dlrm", "mobilenet_v2", "ds_cnn_s"} <= names
+
+
+def test_python_functions_do_what_the_commands_do():
+    import pharos as library
+
+    assert library.show("resnet50").parameters == 25_557_032
+    assert library.check(WILDLIFE).verdict == "unknown"
+    assert len(library.compare(["resnet50", "mobilenet_v2"], ["a100", "h100"])) == 4
+    import pharos.predict as room
+
+    assert room("mobilenet_v2", on="h100").binding
