@@ -1,7 +1,18 @@
 """Pharos: what a neural network will ask of a machine before anyone builds either."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pharos.api import check as check
+    from pharos.api import compare as compare
+    from pharos.api import load as load
+    from pharos.api import predict as predict
+    from pharos.api import show as show
+    from pharos.graph.graph import Builder as Builder
+    from pharos.graph.graph import Graph as Graph
+    from pharos.graph.workload import Workload as Workload
+    from pharos.quantity.errors import PharosError as PharosError
 
 __version__ = "0.1.0"
 
@@ -12,7 +23,18 @@ _NAMES = {
     "Builder": "pharos.graph.graph",
     "PharosError": "pharos.quantity.errors",
 }
-__all__ = ["__version__", *_NAMES]  # noqa: PLE0604
+__all__ = [
+    "Builder",
+    "Graph",
+    "PharosError",
+    "Workload",
+    "__version__",
+    "check",
+    "compare",
+    "load",
+    "predict",
+    "show",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -42,8 +42,18 @@ def test_show_json_has_the_stable_keys():
     assert {"ideal", "per_op"} <= set(row["totals"]["traffic_bytes"])
     assert {"weights_only", "ideal", "per_op"} == set(row["totals"]["intensity"])
     assert row["uncounted"] == []
-    assert {"name", "kind", "count", "macs", "flops", "parameters", "input_shape", "output_shape", "traffic_bytes",
-            "intensity"} <= set(row["operators"][0])  # fmt: skip
+    assert {
+        "name",
+        "kind",
+        "count",
+        "macs",
+        "flops",
+        "parameters",
+        "input_shape",
+        "output_shape",
+        "traffic_bytes",
+        "intensity",
+    } <= set(row["operators"][0])
     assert sum(op["macs"] for op in row["operators"]) == row["totals"]["macs"]
 
 
@@ -51,8 +61,22 @@ def test_predict_json_has_the_stable_keys():
     row = load(
         "predict", "gpt2_xl", "--on", "h100-sxm", "--decode", "--context", "1024", "-p", "fp16", "--json"
     )
-    for key in ("model", "machine", "workload", "latency_s", "throughput_per_s", "energy_J", "memory_bytes", "fits",
-                "binding", "iron_law", "ridge_point", "evidence", "operators", "tokens_per_s"):  # fmt: skip
+    for key in (
+        "model",
+        "machine",
+        "workload",
+        "latency_s",
+        "throughput_per_s",
+        "energy_J",
+        "memory_bytes",
+        "fits",
+        "binding",
+        "iron_law",
+        "ridge_point",
+        "evidence",
+        "operators",
+        "tokens_per_s",
+    ):
         assert key in row
     assert row["kv_bytes_per_token"] == 2 * 48 * 1600 * 2
     assert set(row["iron_law"]) == {"compute_s", "data_s", "overhead_s"}

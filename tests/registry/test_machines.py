@@ -14,8 +14,21 @@ from pharos.quantity.errors import PharosError
 
 NAMES = sorted(machine_names())
 SOURCES = read_yaml(folder("machines")[NAMES[0]][0].parents[1] / "sources.yaml").data
-CLASSES = ("gemm", "conv", "grouped_conv", "depthwise", "attention", "recurrence", "gather", "norm", "softmax",
-           "elementwise", "pool", "copy", "unknown")  # fmt: skip
+CLASSES = (
+    "gemm",
+    "conv",
+    "grouped_conv",
+    "depthwise",
+    "attention",
+    "recurrence",
+    "gather",
+    "norm",
+    "softmax",
+    "elementwise",
+    "pool",
+    "copy",
+    "unknown",
+)
 
 
 def test_every_device_is_there():
@@ -144,8 +157,10 @@ def test_a_specific_profile_wins():
 
 def test_a_file_of_ones_own(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("id: mine\nname: My board\nkind: cpu\npeaks:\n  fp32: {ops_per_s: 10 GFLOP/s, unit: vector, source: [me]}\n"
-                    "memory: {main: {sold_bytes: 1 GiB, bandwidth_bytes_per_s: 2 GB/s, source: [me]}}\n")  # fmt: skip
+    path.write_text(
+        "id: mine\nname: My board\nkind: cpu\npeaks:\n  fp32: {ops_per_s: 10 GFLOP/s, unit: vector, source: [me]}\n"
+        "memory: {main: {sold_bytes: 1 GiB, bandwidth_bytes_per_s: 2 GB/s, source: [me]}}\n"
+    )
     mine = from_file(path)
     assert mine.peak("fp32").value == 10e9
     assert mine.capacity_bytes.value == 2**30

@@ -210,7 +210,7 @@ def test_a_wrong_rank_names_the_operator(kind):
         int = size
 
         def choice(self, options):
-            return list(options)[0]
+            return next(iter(options))
 
     op, tensors = REGISTRY[kind].sample(Pick())
     with pytest.raises(SizeError) as caught:

@@ -26,25 +26,69 @@ GPT2_KEYS = {
 }  # fmt: skip
 # What each class of transformers 5.23 takes when a config leaves a key out.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 50257, "n_positions": 1024,
-             "tie_word_embeddings": True, "activation_function": "gelu_new"},
-    "llama": {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "intermediate_size": 11008,
-              "vocab_size": 32000, "max_position_embeddings": 2048},
-    "mistral": {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
-                "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 32000,
-                "max_position_embeddings": 131072, "sliding_window": 4096},
-    "qwen2": {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 32,
-              "intermediate_size": 22016, "vocab_size": 151936, "max_position_embeddings": 32768},
-    "qwen3": {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 32,
-              "head_dim": 128, "intermediate_size": 22016, "vocab_size": 151936, "max_position_embeddings": 32768},
-    "phi3": {"num_hidden_layers": 32, "hidden_size": 3072, "num_attention_heads": 32, "intermediate_size": 8192,
-             "vocab_size": 32064, "max_position_embeddings": 4096},
-}  # fmt: skip
+    "gpt2": {
+        "n_layer": 12,
+        "n_embd": 768,
+        "n_head": 12,
+        "vocab_size": 50257,
+        "n_positions": 1024,
+        "tie_word_embeddings": True,
+        "activation_function": "gelu_new",
+    },
+    "llama": {
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "intermediate_size": 11008,
+        "vocab_size": 32000,
+        "max_position_embeddings": 2048,
+    },
+    "mistral": {
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "intermediate_size": 14336,
+        "vocab_size": 32000,
+        "max_position_embeddings": 131072,
+        "sliding_window": 4096,
+    },
+    "qwen2": {
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "intermediate_size": 22016,
+        "vocab_size": 151936,
+        "max_position_embeddings": 32768,
+    },
+    "qwen3": {
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "head_dim": 128,
+        "intermediate_size": 22016,
+        "vocab_size": 151936,
+        "max_position_embeddings": 32768,
+    },
+    "phi3": {
+        "num_hidden_layers": 32,
+        "hidden_size": 3072,
+        "num_attention_heads": 32,
+        "intermediate_size": 8192,
+        "vocab_size": 32064,
+        "max_position_embeddings": 4096,
+    },
+}
 # Keys that change the network in a way the decoder does not express, with the values that do not.
 HARMLESS: dict[str, tuple[Any, ...]] = {
-    "num_local_experts": (None, 0, 1), "num_experts": (None, 0, 1), "n_routed_experts": (None, 0),
-    "kv_lora_rank": (None, 0), "add_cross_attention": (None, False),
-}  # fmt: skip
+    "num_local_experts": (None, 0, 1),
+    "num_experts": (None, 0, 1),
+    "n_routed_experts": (None, 0),
+    "kv_lora_rank": (None, 0),
+    "add_cross_attention": (None, False),
+}
 
 
 def from_hf_config(path: str | Path) -> Model:
@@ -89,8 +133,11 @@ def _sizes(document: Document, kind: str) -> Decoder:
     context = found["max_context"]
     windowed = kind in ("mistral", "phi3") or bool(data.get("use_sliding_window"))
     if windowed and isinstance(window, int) and not isinstance(window, bool) and window < context:
-        raise InputError(f"is {window}: attention within a window would be miscounted", where=f"{path} sliding_window",
-                         hint="null, or at least max_position_embeddings, is full attention")  # fmt: skip
+        raise InputError(
+            f"is {window}: attention within a window would be miscounted",
+            where=f"{path} sliding_window",
+            hint="null, or at least max_position_embeddings, is full attention",
+        )
     found["kv_heads"] = (
         found["heads"] if data.get("num_key_value_heads") is None else whole("num_key_value_heads")
     )
@@ -109,8 +156,14 @@ def _sizes(document: Document, kind: str) -> Decoder:
     found["tied"] = bool(data.get("tie_word_embeddings", False))
     if kind == "gpt2":
         inner = data.get("n_inner")
-        found |= {"ffn_size": 4 * found["hidden_size"] if inner is None else whole("n_inner"), "gated": False,
-                  "norm": "layer", "position": "learned", "attention_bias": "qkvo", "mlp_bias": True}  # fmt: skip
+        found |= {
+            "ffn_size": 4 * found["hidden_size"] if inner is None else whole("n_inner"),
+            "gated": False,
+            "norm": "layer",
+            "position": "learned",
+            "attention_bias": "qkvo",
+            "mlp_bias": True,
+        }
         return Decoder(**found)
     bias = bool(data.get("attention_bias", False))
     found |= {

@@ -131,7 +131,7 @@ def _load(path: Path) -> Any:
         ) from None
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # noqa: BLE001 (protobuf raises several of its own)
+    except Exception as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"is not a whole ONNX file: {reason}", where=str(path)) from None
     if not model.graph.node and not model.graph.output:
@@ -154,8 +154,9 @@ def _check_storage(model: Any, path: str) -> None:
             posix, windows = PurePosixPath(entry.value), PureWindowsPath(entry.value)
             outside = posix.is_absolute() or windows.is_absolute() or ".." in posix.parts + windows.parts
             if outside or windows.drive or not entry.value:
-                raise InputError(f"{tensor.name!r} wants data from {entry.value!r}, outside the model's folder",
-                                 where=path)  # fmt: skip
+                raise InputError(
+                    f"{tensor.name!r} wants data from {entry.value!r}, outside the model's folder", where=path
+                )
 
 
 def _bind(model: Any, work: Workload, dims: dict[str, int], path: str) -> None:
@@ -189,8 +190,11 @@ def _bind(model: Any, work: Workload, dims: dict[str, int], path: str) -> None:
     for name in dims:
         if name not in seen:
             known = sorted(s for s in seen if s)
-            raise InputError(f"has no dimension called {name!r}", where=path,
-                             hint=f"it has {', '.join(known)}" if known else "it has no symbolic dimensions")  # fmt: skip
+            raise InputError(
+                f"has no dimension called {name!r}",
+                where=path,
+                hint=f"it has {', '.join(known)}" if known else "it has no symbolic dimensions",
+            )
     if open_dims:
         listed = ", ".join(f"{d} of {v}" for d, v in open_dims.items())
         flags = " ".join(f"--dim {d}=..." for d in open_dims)
@@ -228,7 +232,7 @@ def _read(model: Any, work: Workload, path: str) -> Graph:
 
     try:
         whole = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception:  # noqa: BLE001 (a file it cannot infer still has its own value_info)
+    except Exception:
         whole = model
     graph = whole.graph
     precision = _precision(model, work)

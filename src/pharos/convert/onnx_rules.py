@@ -25,11 +25,26 @@ SAME = {"Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear", "Ca
 # Nodes whose result follows from shapes, not from data.
 FROM_SHAPES = {"Shape", "Size", "Constant", "ConstantOfShape"}
 FUNCTIONS = {
-    "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hardswish", "HardSigmoid": "hardsigmoid",
-    "LeakyRelu": "leaky_relu", "Elu": "elu", "Softplus": "softplus", "Mish": "mish", "Exp": "exp", "Erf": "erf",
-    "Abs": "abs", "Neg": "neg", "Sin": "sin", "Cos": "cos", "Silu": "silu", "Swish": "silu", "QuickGelu": "silu",
+    "Relu": "relu",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "HardSwish": "hardswish",
+    "HardSigmoid": "hardsigmoid",
+    "LeakyRelu": "leaky_relu",
+    "Elu": "elu",
+    "Softplus": "softplus",
+    "Mish": "mish",
+    "Exp": "exp",
+    "Erf": "erf",
+    "Abs": "abs",
+    "Neg": "neg",
+    "Sin": "sin",
+    "Cos": "cos",
+    "Silu": "silu",
+    "Swish": "silu",
+    "QuickGelu": "silu",
     "FastGelu": "gelu_tanh",
-}  # fmt: skip
+}
 
 
 def rule(*kinds: str) -> Callable[[Rule], Rule]:
@@ -116,8 +131,12 @@ def _numbers_of(reader: Reader, node: Any, attributes: dict[str, Any]) -> list[A
     if kind == "Slice" and len(given) >= 3:
         starts, ends, steps = given[1] or [0], given[2] or [0], (given[4] if len(given) > 4 else None) or [1]
         return first[int(starts[0]) : int(ends[0]) : int(steps[0])]
-    arithmetic = {"Add": lambda a, b: a + b, "Sub": lambda a, b: a - b, "Mul": lambda a, b: a * b,
-                  "Div": lambda a, b: a // b if isinstance(a, int) and isinstance(b, int) else a / b}  # fmt: skip
+    arithmetic = {
+        "Add": lambda a, b: a + b,
+        "Sub": lambda a, b: a - b,
+        "Mul": lambda a, b: a * b,
+        "Div": lambda a, b: a // b if isinstance(a, int) and isinstance(b, int) else a / b,
+    }
     if kind in arithmetic and len(given) == 2:
         second: list[Any] = given[1] or []
         n = max(len(first), len(second))
@@ -166,7 +185,7 @@ def _pads(reader: Reader, x: Value, attributes: dict[str, Any], kernel: list[int
     return [(flat[i], flat[i + n]) for i in range(n)]
 
 
-def _even(reader: Reader, node: Any, x: Value, pads: list[tuple[int, int]]) -> tuple[Value, list[int]]:
+def _even(reader: Reader, node: Any, x: Value, pads: list[tuple[int, int]]) -> tuple[Value, Any]:
     """Symmetric padding as it is; what is more on one side becomes a Pad."""
     if all(before == after for before, after in pads):
         return x, [before for before, _ in pads]

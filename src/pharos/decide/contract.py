@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -39,10 +39,21 @@ def _quantity(unit: str, example: str) -> Any:
     return Annotated[float, BeforeValidator(read), WithJsonSchema(schema)]
 
 
-Seconds, Bytes = _quantity("s", "10 ms"), _quantity("B", "512 MB")
-Watts, Joules = _quantity("W", "2 W"), _quantity("J", "15 mJ")
-PerSecond, Number = _quantity("1/s", "30 /s"), _quantity("1", "5 M")
-Macs, Flops = _quantity("MAC", "300 MMAC"), _quantity("FLOP", "600 MFLOP")
+# To a type checker they are what they become; pydantic reads the units.
+if TYPE_CHECKING:
+    Seconds = float
+    Bytes = float
+    Watts = float
+    Joules = float
+    PerSecond = float
+    Number = float
+    Macs = float
+    Flops = float
+else:
+    Seconds, Bytes = _quantity("s", "10 ms"), _quantity("B", "512 MB")
+    Watts, Joules = _quantity("W", "2 W"), _quantity("J", "15 mJ")
+    PerSecond, Number = _quantity("1/s", "30 /s"), _quantity("1", "5 M")
+    Macs, Flops = _quantity("MAC", "300 MMAC"), _quantity("FLOP", "600 MFLOP")
 
 
 class _Strict(BaseModel):

@@ -155,7 +155,7 @@ def _expand(
             yield replace(
                 node,
                 name=prefix + node.name,
-                inputs=tuple(rename[i] if i in rename else i for i in node.inputs),
+                inputs=tuple(rename.get(i, i) for i in node.inputs),
                 outputs=tuple(rename[o] for o in node.outputs),
             )
             continue

@@ -124,9 +124,17 @@ class Tally:
 class Picker(Protocol):
     """Draws a random legal configuration; `size` may answer in any of the three readings."""
 
-    def size(self, low: int, high: int) -> Size: ...
-    def int(self, low: int, high: int) -> int: ...
-    def choice(self, options: Sequence[Any]) -> Any: ...
+    def size(self, low: int, high: int) -> Size:
+        """A free size from low to high."""
+        ...
+
+    def int(self, low: int, high: int) -> int:
+        """A structural number, such as a stride, from low to high."""
+        ...
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        """One of the options."""
+        ...
 
 
 class Op:

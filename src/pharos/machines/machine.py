@@ -140,10 +140,31 @@ OVERRIDES = {
 
 # Sections a machine file may have.
 SECTIONS = (
-    "id", "name", "aliases", "vendor", "kind", "year", "process", "peaks", "vector_peaks", "memory", "cores", "alignment",
-    "links", "power", "price", "measured", "derived", "disagreements", "notes", "unverified", "sparsity",
-    "overhead", "source", "sources",
-)  # fmt: skip
+    "id",
+    "name",
+    "aliases",
+    "vendor",
+    "kind",
+    "year",
+    "process",
+    "peaks",
+    "vector_peaks",
+    "memory",
+    "cores",
+    "alignment",
+    "links",
+    "power",
+    "price",
+    "measured",
+    "derived",
+    "disagreements",
+    "notes",
+    "unverified",
+    "sparsity",
+    "overhead",
+    "source",
+    "sources",
+)
 KINDS = ("gpu", "tpu", "npu", "cpu", "mobile_soc", "mcu")
 
 

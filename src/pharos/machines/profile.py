@@ -51,9 +51,9 @@ class EnergyModel:
     P = min(max_W, constant_W + flops/s x compute + bytes/s x data).
     """
 
-    compute_J_per_flop: dict[str, float]  # noqa: N815 (SI unit)
-    data_J_per_byte: float  # noqa: N815 (SI unit)
-    constant_W: float | None  # noqa: N815 (SI unit)
+    compute_J_per_flop: dict[str, float]
+    data_J_per_byte: float
+    constant_W: float | None
     error: float
     evidence: Evidence
 

@@ -12,12 +12,21 @@ from pharos.ops.shape_ops import Concat, Reshape
 from pharos.quantity.errors import SizeError
 
 
-@model("dlrm", source="Naumov et al. 2019, arXiv:1906.00091; the textbook's size: 25 G table elements, 100 GB in fp32",
-       lighthouse="capacity")  # fmt: skip
+@model(
+    "dlrm",
+    source="Naumov et al. 2019, arXiv:1906.00091; the textbook's size: 25 G table elements, 100 GB in fp32",
+    lighthouse="capacity",
+)
 def dlrm(
-    work: Workload, *, rows: tuple[int, ...] = (7_512_019,) * 26, dim: int = 128, lookups: int = 1,
-    dense: int = 13, bottom: tuple[int, ...] = (512, 256, 128), top: tuple[int, ...] = (1024, 1024, 512, 256, 1),
-) -> Graph:  # fmt: skip
+    work: Workload,
+    *,
+    rows: tuple[int, ...] = (7_512_019,) * 26,
+    dim: int = 128,
+    lookups: int = 1,
+    dense: int = 13,
+    bottom: tuple[int, ...] = (512, 256, 128),
+    top: tuple[int, ...] = (1024, 1024, 512, 256, 1),
+) -> Graph:
     """Deep learning recommendation model: bottom MLP, one gather a table, pairwise dots, top MLP.
 
     Args:

@@ -59,8 +59,7 @@ class Model:
         Raises:
             PharosError: a size or hyperparameter that makes no network.
         """
-        graph = self.build(workload or Workload())
-        return graph
+        return self.build(workload or Workload())
 
 
 ENTRIES: dict[str, Entry] = {}

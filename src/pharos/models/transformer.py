@@ -7,9 +7,9 @@ from pharos.graph.graph import Builder, Graph, Value
 from pharos.graph.workload import Workload
 from pharos.models.blocks import feed_forward, norm, residual, self_attention
 from pharos.models.registry import READERS, Entry
+from pharos.ops.elementwise import Add
 from pharos.ops.embedding import Embedding
 from pharos.ops.linear import Linear
-from pharos.ops.elementwise import Add
 from pharos.ops.shape_ops import Slice
 from pharos.quantity.errors import SizeError, unknown
 from pharos.quantity.sizes import Size, is_int, size

@@ -141,7 +141,8 @@ class _Recurrent(Op):
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         width = pick.size(1, 3)
-        op = cls(
+        make: Any = cls
+        op = make(
             width, pick.size(1, 3), pick.int(1, 2), pick.choice([True, False]), pick.choice([True, False])
         )  # type: ignore[call-arg]
         return op, [Tensor((pick.size(1, 2), pick.size(1, 4), width))]

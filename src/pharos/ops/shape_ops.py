@@ -50,7 +50,7 @@ class Reshape(_View):
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         a, b, c = pick.size(1, 4), pick.size(1, 4), pick.size(1, 4)
-        return cls(pick.choice([True, False]) and (a * b, c) or (a, -1)), [Tensor((a, b, c))]
+        return cls((pick.choice([True, False]) and (a * b, c)) or (a, -1)), [Tensor((a, b, c))]
 
 
 @operator(cost="view", aten="flatten", onnx="Flatten")

@@ -22,9 +22,9 @@ class Energy:
         compute_J: arithmetic; data_J: bytes to and from memory; static_J: constant power x time.
     """
 
-    compute_J: Size  # noqa: N815 (SI unit)
-    data_J: Size  # noqa: N815 (SI unit)
-    static_J: Size  # noqa: N815 (SI unit)
+    compute_J: Size
+    data_J: Size
+    static_J: Size
     error: float
 
 

@@ -1,6 +1,6 @@
 """Estimate: what a model under a workload asks of a machine, with parts, bands and evidence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pharos.graph.count import Count, count
@@ -14,7 +14,7 @@ from pharos.predict.energy import Energy, energy_of
 from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time
 from pharos.quantity.errors import unknown
 from pharos.quantity.evidence import Evidence, Figure, banded, counted, exact, merge, unknown_figure
-from pharos.quantity.sizes import Size, is_array, is_int, maximum
+from pharos.quantity.sizes import Size, is_array, is_int, maximum, minimum
 
 # What the iron law leaves out of a device's memory on a GPU. Source: CUDA context 0.3 to 0.6 GB,
 # cuBLAS workspace 4 to 32 MiB, as collected from public reports; taken in the middle.
@@ -111,11 +111,8 @@ class Estimate:
         error = self.energy_parts.error if self.energy_parts else 0.3
         figure = banded(watts, "W", error, self.energy.evidence)
         limit = self.machine.max_W.value
-        if limit is None:
-            return figure
-        return Figure(value=figure.value, unit="W", evidence=figure.evidence, low=figure.low,
-                      high=maximum(figure.value, min(figure.high, limit)) if not is_array(figure.high)
-                      else figure.high)  # fmt: skip
+        # no board draws more than its limit for long, whatever the band says
+        return figure if limit is None else replace(figure, high=minimum(figure.high, limit))
 
     @property
     def ridge_point(self) -> float | None:

@@ -72,8 +72,15 @@ def _short(default: Any) -> str:
 
 def print_machines(console: Console, machines: list[Machine]) -> None:
     """All machines, one a line; a dash is unknown."""
-    grid = table(("machine", "left"), ("kind", "left"), ("peak", "right"), ("type", "left"), ("memory", "right"),
-                 ("bandwidth", "right"), ("max W", "right"))  # fmt: skip
+    grid = table(
+        ("machine", "left"),
+        ("kind", "left"),
+        ("peak", "right"),
+        ("type", "left"),
+        ("memory", "right"),
+        ("bandwidth", "right"),
+        ("max W", "right"),
+    )
     for m in sorted(machines, key=lambda m: (m.kind, m.id)):
         dtype = next((d for d in ("bf16", "fp16", "int8", "fp32") if m.peak(d)), "")
         grid.add_row(
@@ -104,11 +111,17 @@ def print_machine(console: Console, machine: Machine) -> None:
             f"{value}{f' ({peak.unit})' if peak.unit else ''}{extra}{_source(peak.ops_per_s)}",
         )
     for label, known, unit in (
-        ("memory", machine.memory_sold_bytes, "B"), ("usable", machine.memory_usable_bytes, "B"),
-        ("bandwidth", machine.bandwidth_bytes_per_s, "B/s"), ("cache", machine.cache_bytes, "B"),
-        ("cores", machine.cores, ""), ("clock", machine.clock_hz, "Hz"), ("link", machine.link_bytes_per_s, "B/s"),
-        ("max power", machine.max_W, "W"), ("idle power", machine.idle_W, "W"), ("price", machine.price_usd, "USD"),
-    ):  # fmt: skip
+        ("memory", machine.memory_sold_bytes, "B"),
+        ("usable", machine.memory_usable_bytes, "B"),
+        ("bandwidth", machine.bandwidth_bytes_per_s, "B/s"),
+        ("cache", machine.cache_bytes, "B"),
+        ("cores", machine.cores, ""),
+        ("clock", machine.clock_hz, "Hz"),
+        ("link", machine.link_bytes_per_s, "B/s"),
+        ("max power", machine.max_W, "W"),
+        ("idle power", machine.idle_W, "W"),
+        ("price", machine.price_usd, "USD"),
+    ):
         both = f" = {fmt(known.value, 'B', binary=True)}" if unit == "B" and known else ""
         _pair(console, label, f"{fmt(known.value, unit)}{both}{_source(known)}")
     if machine.notes:

@@ -51,8 +51,14 @@ def print_predict(console: Console, estimate: Estimate, rows: int) -> None:
     _pair(console, "memory", f"{fmt(memory.total, 'B')} {room} {fmt(capacity.value, 'B')}")
     _pair(console, "", ", ".join(parts))
     if estimate.compute_s is not None:
-        law = " + ".join(f"{fmt(v, 's')} {k}" for k, v in (
-            ("compute", estimate.compute_s), ("data", estimate.data_s), ("overhead", estimate.overhead_s)))  # fmt: skip
+        law = " + ".join(
+            f"{fmt(v, 's')} {k}"
+            for k, v in (
+                ("compute", estimate.compute_s),
+                ("data", estimate.data_s),
+                ("overhead", estimate.overhead_s),
+            )
+        )
         _pair(console, "iron law", f"{law} (each alone; they overlap)")
         ridge = estimate.ridge_point
         side = f"; ridge {fmt(ridge)} FLOP/B" if ridge else ""
@@ -67,18 +73,31 @@ def print_predict(console: Console, estimate: Estimate, rows: int) -> None:
     if not known or estimate.latency.value is None:
         return
     ordered = sorted(known, key=lambda op: -float(op.total_s or 0))
-    grid = table(("kernel", "left"), ("runs", "right"), ("time", "right"), ("share", "right"),
-                 ("compute", "right"), ("data", "right"), ("FLOP/B", "right"), ("limited by", "left"))  # fmt: skip
+    grid = table(
+        ("kernel", "left"),
+        ("runs", "right"),
+        ("time", "right"),
+        ("share", "right"),
+        ("compute", "right"),
+        ("data", "right"),
+        ("FLOP/B", "right"),
+        ("limited by", "left"),
+    )
     width = max(18, console.width - 66)
     for op in ordered[:rows]:
         time, n = op.time, op.kernel.times
         assert time is not None
         moved, flops = time.traffic_bytes, op.kernel.work.flops
         grid.add_row(
-            _fit(op.kernel.name, width), str(n), fmt(op.total_s, "s"), share(op.total_s, estimate.latency.value),
-            fmt(time.compute_s * n, "s"), fmt(time.data_s * n, "s"),
-            fmt(flops / moved) if moved and flops else "-", _limit(op),
-        )  # fmt: skip
+            _fit(op.kernel.name, width),
+            str(n),
+            fmt(op.total_s, "s"),
+            share(op.total_s, estimate.latency.value),
+            fmt(time.compute_s * n, "s"),
+            fmt(time.data_s * n, "s"),
+            fmt(flops / moved) if moved and flops else "-",
+            _limit(op),
+        )
     console.print(grid)
     if len(ordered) > rows:
         rest = sum(float(op.total_s or 0) for op in ordered[rows:])

@@ -183,6 +183,13 @@ def operation_row(op: Operation, estimate: Estimate) -> dict[str, Any]:
 def predict_row(estimate: Estimate) -> dict[str, Any]:
     """What `pharos predict --json` prints."""
     parts = estimate.energy_parts
+    causes = {}
+    if parts is not None:
+        causes = {
+            "compute": plain(parts.compute_J),
+            "data": plain(parts.data_J),
+            "static": plain(parts.static_J),
+        }
     row = {
         "schema": "pharos/predict@1",
         "model": estimate.model,
@@ -190,8 +197,7 @@ def predict_row(estimate: Estimate) -> dict[str, Any]:
         "workload": workload_row(estimate),
         "latency_s": figure_row(estimate.latency),
         "throughput_per_s": plain(estimate.throughput_per_s),
-        "energy_J": figure_row(estimate.energy)
-        | ({"compute": plain(parts.compute_J), "data": plain(parts.data_J), "static": plain(parts.static_J)} if parts else {}),
+        "energy_J": figure_row(estimate.energy) | causes,
         "power_W": figure_row(estimate.power_W),
         "memory_bytes": memory_row(estimate),
         "capacity_bytes": plain(estimate.machine.capacity_bytes.value),

@@ -13,7 +13,7 @@ from pharos.quantity.sizes import Size, is_array, is_symbol
 from pharos.quantity.units import fmt, fmt_count
 
 
-def table(*columns: tuple[str, str]) -> Table:
+def table(*columns: tuple[str, Any]) -> Table:
     """An empty table in the house style; columns as (header, "left" or "right")."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
     for i, (header, justify) in enumerate(columns):
@@ -42,8 +42,13 @@ def print_show(console: Console, model: str, family: str, count: Count, depth: i
     """`pharos show`: totals with their conventions, then every operator."""
     exactly = "at least " if count.uncounted else ""
     console.print(Text(f"{model}  {family}".rstrip(), style="bold"))
-    _pair(console, "parameters", f"{exactly}{_exact(count.parameters)}  ({fmt(count.weight_bytes, 'B')} in "
-          f"{count.graph.precision.weights}" + (f", buffers {fmt(count.buffer_bytes, 'B')})" if count.buffers else ")"))  # fmt: skip
+    _pair(
+        console,
+        "parameters",
+        f"{exactly}{_exact(count.parameters)}  ({fmt(count.weight_bytes, 'B')} in "
+        f"{count.graph.precision.weights}"
+        + (f", buffers {fmt(count.buffer_bytes, 'B')})" if count.buffers else ")"),
+    )
     masked = count.work.masked_macs
     skipped = f"; a causal kernel runs {fmt(count.macs - masked, 'MAC')}" if not _zero(masked) else ""
     _pair(

@@ -47,11 +47,24 @@ def junit(verdicts: list[Verdict]) -> str:
     for verdict in verdicts:
         broken = sum(limit.verdict == BROKEN for limit in verdict.limits)
         unknown = sum(limit.verdict not in (BROKEN, HOLDS) for limit in verdict.limits)
-        suite = ET.SubElement(root, "testsuite", name=_clean(verdict.contract.name), tests=str(len(verdict.limits)),
-                              failures=str(broken), errors="0", skipped=str(unknown))  # fmt: skip
+        suite = ET.SubElement(
+            root,
+            "testsuite",
+            name=_clean(verdict.contract.name),
+            tests=str(len(verdict.limits)),
+            failures=str(broken),
+            errors="0",
+            skipped=str(unknown),
+        )
         for limit in verdict.limits:
-            case = ET.SubElement(suite, "testcase", classname=_clean(verdict.path), name=limit.name,
-                                 file=_clean(verdict.path), line=str(verdict.document.line("limits", limit.name)))  # fmt: skip
+            case = ET.SubElement(
+                suite,
+                "testcase",
+                classname=_clean(verdict.path),
+                name=limit.name,
+                file=_clean(verdict.path),
+                line=str(verdict.document.line("limits", limit.name)),
+            )
             told = f"{_value(limit.figure)} against {fmt(limit.limit, limit.unit)}"
             if limit.verdict == BROKEN:
                 ET.SubElement(case, "failure", message=_clean(told)).text = _clean(limit.remedy)
