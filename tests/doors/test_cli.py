@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,13 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments, told, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+HEADERS = {
+    *("operator", "runs", "output", "params", "MACs", "FLOPs", "bytes", "FLOP/B", "%", "kernel", "time", "share"),
+    *("compute", "data", "limit", "value", "allowed", "margin", "verdict", "model", "machine", "latency", "per", "s"),
+    *("memory", "energy", "binds", "kind", "peak", "type", "bandwidth", "max", "W", "family", "isolates", "what"),
+}
+
+
 @pytest.mark.parametrize("columns", ["80", "120"])
 @pytest.mark.parametrize(
     "arguments",
@@ -165,8 +173,13 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments, told, tmp_path):
 def test_tables_fit_the_terminal(arguments, columns):
     found = pharos(*arguments, columns=columns)
     assert found.returncode in (0, 3)
-    for line in found.stdout.splitlines():
+    lines = found.stdout.splitlines()
+    for line in lines:
         assert len(line.rstrip()) <= int(columns), line
+    # every header stands whole above its rule: no column of figures was cut
+    for line in (above for above, rule in pairwise(lines) if set(rule.strip()) == {"─"}):
+        for word in line.replace("80% band", "").replace("(", "").replace(")", "").split():
+            assert word in HEADERS, word
 
 
 def test_every_command_has_help():

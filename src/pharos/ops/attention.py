@@ -119,7 +119,8 @@ class Attention(Op):
         }
 
     def parallelism(self, q: Tensor, k: Tensor, v: Tensor, y: Tensor) -> Parallelism:
-        return Parallelism(width=y.numel, tree=ceil_log2(self.cached + k.shape[2]))
+        # every score can be worked on at once: kernels split long keys among processors too
+        return Parallelism(width=self._scores(q, k), tree=ceil_log2(self.cached + k.shape[2]))
 
     def loops(self, tally: Tally, q: Any, k: Any, v: Any, *, past_k: Any = None, past_v: Any = None) -> Any:
         import numpy as np

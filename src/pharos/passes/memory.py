@@ -159,3 +159,8 @@ def arena(graph: Graph, *, alignment: int = 16, in_place: bool = True) -> Arena:
         placed.append(Placement(item.name, offset, item.nbytes, item.first, item.last))
     size = max((p.offset + -(-p.nbytes // alignment) * alignment for p in placed), default=0)
     return Arena(tuple(sorted(placed, key=lambda p: (p.first, p.offset))), size, whole.peak)
+
+
+def is_numeric(graph: Graph) -> bool:
+    """Whether every size of a graph is a number, as a placement needs."""
+    return all(is_int(t.numel) and is_int(times) for node, times, _ in graph.walk() for t in node.io)

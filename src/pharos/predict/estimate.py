@@ -9,7 +9,7 @@ from pharos.graph.workload import Workload
 from pharos.machines.machine import Machine
 from pharos.machines.profile import Profile, profile_of
 from pharos.passes.fuse import Kernel, kernels
-from pharos.passes.memory import liveness
+from pharos.passes.memory import Arena, arena, is_numeric, liveness
 from pharos.predict.energy import Energy, energy_of
 from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time
 from pharos.quantity.errors import unknown
@@ -75,6 +75,7 @@ class Estimate:
         regime: the larger of compute and memory-bandwidth, overheads left out (the roofline's view).
         compute_s, data_s, overhead_s: the iron law's terms, each alone, before overlap.
         fits: None when the capacity is unknown.
+        arena: where a microcontroller's runtime would place the activations; None elsewhere.
     """
 
     model: str
@@ -95,6 +96,7 @@ class Estimate:
     data_s: Size | None
     overhead_s: Size | None
     samples: Size
+    arena: Arena | None = None
 
     @property
     def throughput_per_s(self) -> Size | None:
@@ -157,7 +159,11 @@ def predict(
         Operation(kernel=k, time=kernel_time(k, machine, profile, graph.precision, workload.phase))
         for k in kernels(counts, fused=fused)
     ])  # fmt: skip
+    # a microcontroller has no allocator: what counts is the block its runtime places tensors in
+    placed = arena(graph) if machine.kind == "mcu" and is_numeric(graph) else None
     memory = _memory(counts, machine, in_place=fused)
+    if placed is not None:
+        memory = replace(memory, activations_peak=placed.size)
     fits = _fits(memory, machine)
     samples = graph.meta.get("tokens", 1) * workload.batch
     if any(op.time is None for op in operations) or not operations:
@@ -167,7 +173,7 @@ def predict(
             operations=operations, latency=unknown_figure("s", why), energy=unknown_figure("J", why),
             energy_parts=None, memory=memory, fits=fits, shares={},
             binding="memory-capacity" if fits is False else "unknown", regime="unknown", compute_s=None,
-            data_s=None, overhead_s=None, samples=samples,
+            data_s=None, overhead_s=None, samples=samples, arena=placed,
         )  # fmt: skip
     times = [(op.kernel.times, op.time) for op in operations if op.time is not None]
     launches = sum(n for n, _ in times)
@@ -200,7 +206,7 @@ def predict(
         energy=unknown_figure("J", "operators not counted") if uncounted else energy.figure,
         energy_parts=energy.parts, memory=memory, fits=fits, shares=shares,
         binding="memory-capacity" if fits is False else binding, regime=regime, compute_s=compute,
-        data_s=data, overhead_s=overhead, samples=samples,
+        data_s=data, overhead_s=overhead, samples=samples, arena=placed,
     )  # fmt: skip
 
 

@@ -63,7 +63,8 @@ class KernelTime:
 
     Args:
         compute_s, data_s: what arithmetic and memory would take alone.
-        overhead_s: launch; serial_s: steps of a recurrence that cannot overlap.
+        overhead_s: launch, and what is lost because too few outputs fill the machine.
+        serial_s: steps of a recurrence that cannot overlap.
         latency_s: all of it, compute and data overlapped.
     """
 
@@ -110,17 +111,18 @@ def kernel_time(
     if vector is not None:
         compute = compute + scalar / vector
     data = moved / bandwidth
+    joined = _norm(compute, data, curve.sharpness)
+    idle: Size = 0.0
     if curve.width_half:
         narrow = curve.width_half / maximum(parallel.width, 1)
-        compute = compute * (1 + narrow)
         # weights stream in the same time however many outputs share them
-        data = data + (moved - kernel.traffic.weights) / bandwidth * narrow
-    joined = _norm(compute, data, curve.sharpness)
+        slower = data + (moved - kernel.traffic.weights) / bandwidth * narrow
+        idle = _norm(compute * (1 + narrow), slower, curve.sharpness) - joined
     serial = curve.launch_s * (steps - 1)
     evidence = merge((curve.evidence, rate.evidence, machine.bandwidth_bytes_per_s.evidence)
                      if curve.bandwidth_bytes_per_s is None else (curve.evidence, rate.evidence))  # fmt: skip
     return KernelTime(
-        compute, data, curve.launch_s, serial, curve.launch_s + serial + joined, moved,
+        compute, data, curve.launch_s + idle, serial, curve.launch_s + idle + serial + joined, moved,
         (curve.error**2 + rate.error**2) ** 0.5, evidence,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from pharos.machines.machine import Known, Machine
 from pharos.models.registry import Entry
 from pharos.quantity.units import fmt
 from pharos.report.rows import plain
-from pharos.report.text import _fit, _pair, table
+from pharos.report.text import grid, pair
 
 
 def model_row(entry: Entry) -> dict[str, Any]:
@@ -33,15 +33,18 @@ def model_row(entry: Entry) -> dict[str, Any]:
 
 def print_models(console: Console, entries: list[Entry]) -> None:
     """All models, one a line."""
-    grid = table(
-        ("model", "left"), ("family", "left"), ("params", "right"), ("isolates", "left"), ("", "left")
-    )
-    room = max(10, console.width - 58)
-    for e in sorted(entries, key=lambda e: (e.family, e.name)):
-        grid.add_row(
-            e.name, e.family, fmt(e.parameters) if e.parameters else "-", e.lighthouse, _fit(e.summary, room)
-        )
-    console.print(grid)
+    columns = [
+        ("model", "left"),
+        ("family", "left"),
+        ("params", "right"),
+        ("isolates", "left"),
+        ("what", "left"),
+    ]
+    rows = [
+        [e.name, e.family, fmt(e.parameters) if e.parameters else "-", e.lighthouse, e.summary]
+        for e in sorted(entries, key=lambda e: (e.family, e.name))
+    ]
+    grid(console, columns, rows, flexible=(4,))
     console.print(
         "pharos models NAME lists hyperparameters; .onnx files and config.json work too", style="dim"
     )
@@ -50,19 +53,19 @@ def print_models(console: Console, entries: list[Entry]) -> None:
 def print_model(console: Console, entry: Entry) -> None:
     """One model: hyperparameters, counts, source."""
     console.print(Text(f"{entry.name}  {entry.family}", style="bold"))
-    _pair(console, "", entry.summary)
+    pair(console, "", entry.summary)
     if entry.parameters:
-        _pair(console, "parameters", f"{entry.parameters:,}")
+        pair(console, "parameters", f"{entry.parameters:,}")
     if entry.macs:
-        _pair(console, "MACs", f"{entry.macs:,} = {2 * entry.macs:,} FLOPs at the defaults")
+        pair(console, "MACs", f"{entry.macs:,} = {2 * entry.macs:,} FLOPs at the defaults")
     if entry.lighthouse:
-        _pair(console, "isolates", entry.lighthouse)
+        pair(console, "isolates", entry.lighthouse)
     if entry.aliases:
-        _pair(console, "also", ", ".join(entry.aliases))
+        pair(console, "also", ", ".join(entry.aliases))
     for name, p in entry.parameters_of().items():
         default = "" if p.default is Parameter.empty else f" = {_short(p.default)}"
-        _pair(console, "takes" if name == next(iter(entry.parameters_of())) else "", f"{name}{default}")
-    _pair(console, "source", entry.source)
+        pair(console, "takes" if name == next(iter(entry.parameters_of())) else "", f"{name}{default}")
+    pair(console, "source", entry.source)
 
 
 def _short(default: Any) -> str:
@@ -72,7 +75,7 @@ def _short(default: Any) -> str:
 
 def print_machines(console: Console, machines: list[Machine]) -> None:
     """All machines, one a line; a dash is unknown."""
-    grid = table(
+    columns = [
         ("machine", "left"),
         ("kind", "left"),
         ("peak", "right"),
@@ -80,14 +83,22 @@ def print_machines(console: Console, machines: list[Machine]) -> None:
         ("memory", "right"),
         ("bandwidth", "right"),
         ("max W", "right"),
-    )
+    ]
+    rows = []
     for m in sorted(machines, key=lambda m: (m.kind, m.id)):
         dtype = next((d for d in ("bf16", "fp16", "int8", "fp32") if m.peak(d)), "")
-        grid.add_row(
-            m.id, m.kind, _cell(m.peak(dtype), "FLOP/s").replace("FLOP/s", "OP/s") if dtype else "-", dtype,
-            _cell(m.capacity_bytes, "B"), _cell(m.bandwidth_bytes_per_s, "B/s"), _cell(m.max_W, ""),
-        )  # fmt: skip
-    console.print(grid)
+        rows.append(
+            [
+                m.id,
+                m.kind,
+                _cell(m.peak(dtype), "OP/s") if dtype else "-",
+                dtype,
+                _cell(m.capacity_bytes, "B"),
+                _cell(m.bandwidth_bytes_per_s, "B/s"),
+                _cell(m.max_W, ""),
+            ]
+        )
+    grid(console, columns, rows)
     console.print(f"{len(machines)} machines; - is unknown; pharos machines NAME shows sources", style="dim")
 
 
@@ -98,14 +109,14 @@ def _cell(known: Known, unit: str) -> str:
 def print_machine(console: Console, machine: Machine) -> None:
     """One machine: every figure with its source, unknowns as such."""
     console.print(Text(f"{machine.id}  {machine.name}", style="bold"))
-    _pair(console, "kind", f"{machine.kind}, {machine.year or 'year unknown'}")
+    pair(console, "kind", f"{machine.kind}, {machine.year or 'year unknown'}")
     if machine.aliases:
-        _pair(console, "also", ", ".join(machine.aliases))
+        pair(console, "also", ", ".join(machine.aliases))
     for dtype, peak in machine.peaks.items():
         ridge = machine.ridge_point(dtype)
         extra = f", ridge {fmt(ridge)} FLOP/B" if ridge else ""
         value = fmt(peak.ops_per_s.value, "OP/s")
-        _pair(
+        pair(
             console,
             f"peak {dtype}",
             f"{value}{f' ({peak.unit})' if peak.unit else ''}{extra}{_source(peak.ops_per_s)}",
@@ -123,11 +134,11 @@ def print_machine(console: Console, machine: Machine) -> None:
         ("price", machine.price_usd, "USD"),
     ):
         both = f" = {fmt(known.value, 'B', binary=True)}" if unit == "B" and known else ""
-        _pair(console, label, f"{fmt(known.value, unit)}{both}{_source(known)}")
+        pair(console, label, f"{fmt(known.value, unit)}{both}{_source(known)}")
     if machine.notes:
-        _pair(console, "notes", machine.notes)
+        pair(console, "notes", machine.notes)
     for i, text in enumerate(machine.disagreements):
-        _pair(console, "disputed" if i == 0 else "", text)
+        pair(console, "disputed" if i == 0 else "", text)
 
 
 def _source(known: Known) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pharos.graph.count import Count, Line
 from pharos.machines.machine import Known, Machine
+from pharos.passes.memory import Arena
 from pharos.predict.estimate import Estimate, Operation
 from pharos.predict.kernel import compute_dtype
 from pharos.quantity.evidence import Evidence, Figure
@@ -217,6 +218,8 @@ def predict_row(estimate: Estimate) -> dict[str, Any]:
         "evidence": [evidence_row(e) for e in estimate.evidence],
         "operators": [operation_row(op, estimate) for op in estimate.operations],
     }  # fmt: skip
+    if estimate.arena is not None:
+        row["arena"] = arena_row(estimate.arena)
     context = row["workload"]["context"]
     if estimate.workload.phase in ("prefill", "decode"):
         row["tokens_per_s"] = plain(estimate.throughput_per_s)
@@ -227,6 +230,15 @@ def predict_row(estimate: Estimate) -> dict[str, Any]:
                 int(per_token) if isinstance(per_token, float) and per_token.is_integer() else per_token
             )
     return row
+
+
+def arena_row(arena: Arena) -> dict[str, Any]:
+    """A placement: offsets of all activations in one block."""
+    places = [
+        {"name": p.name, "offset": p.offset, "nbytes": p.nbytes, "first_step": p.first, "last_step": p.last}
+        for p in arena.placements
+    ]
+    return {"size_bytes": arena.size, "bound_bytes": arena.bound, "placements": places}
 
 
 def known_row(known: Known) -> dict[str, Any]:

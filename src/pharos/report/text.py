@@ -1,5 +1,6 @@
 """Text: results on a terminal, verdict first, then the table, at 80 columns or wider."""
 
+from textwrap import wrap
 from typing import Any
 
 from rich import box
@@ -13,13 +14,32 @@ from pharos.quantity.sizes import Size, is_array, is_symbol
 from pharos.quantity.units import fmt, fmt_count
 
 
-def table(*columns: tuple[str, Any]) -> Table:
-    """An empty table in the house style; columns as (header, "left" or "right")."""
+def grid(
+    console: Console, columns: list[tuple[str, str]], rows: list[list[Any]], flexible: tuple[int, ...] = (0,)
+) -> None:
+    """Prints a table that fits the terminal: the flexible columns give way, figures never do.
+
+    Args:
+        columns: (header, "left" or "right").
+        flexible: columns of names, which are shortened in their middle.
+    """
+    widths = [
+        max(len(header), *(len(str(row[i])) for row in rows), 1) if rows else len(header)
+        for i, (header, _) in enumerate(columns)
+    ]
+    # one space of padding on each side of a separator
+    spare = console.width - sum(widths) - 3 * (len(columns) - 1)
+    while spare < 0 and max(widths[i] for i in flexible) > 10:
+        widest = max(flexible, key=lambda i: widths[i])
+        widths[widest] -= 1
+        spare += 1
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    for i, (header, justify) in enumerate(columns):
-        made.add_column(header, justify=justify, no_wrap=True, overflow="ellipsis" if i == 0 else "fold",
-                        ratio=None, min_width=None)  # fmt: skip
-    return made
+    for (header, side), width in zip(columns, widths, strict=True):
+        made.add_column(header, justify=side, no_wrap=True, min_width=width)  # type: ignore[arg-type]
+    for row in rows:
+        shortened = {i: fit(row[i], widths[i]) for i in flexible}
+        made.add_row(*[shortened.get(i, cell) for i, cell in enumerate(row)])
+    console.print(made)
 
 
 def share(part: Size, whole: Size) -> str:
@@ -30,10 +50,12 @@ def share(part: Size, whole: Size) -> str:
     return f"{value:.0%}" if value >= 0.0995 else f"{value:.1%}"
 
 
-def _fit(name: str, width: int) -> str:
-    """A path shortened in its middle, where layers differ least."""
+def fit(name: str, width: int) -> str:
+    """A path shortened in its middle, where layers differ least; a sentence at its end."""
     if len(name) <= width:
         return name
+    if " " in name:
+        return f"{name[: width - 1].rstrip()}…"
     tail = (width - 1) * 2 // 3
     return f"{name[: width - 1 - tail]}…{name[-tail:]}"
 
@@ -42,7 +64,7 @@ def print_show(console: Console, model: str, family: str, count: Count, depth: i
     """`pharos show`: totals with their conventions, then every operator."""
     exactly = "at least " if count.uncounted else ""
     console.print(Text(f"{model}  {family}".rstrip(), style="bold"))
-    _pair(
+    pair(
         console,
         "parameters",
         f"{exactly}{_exact(count.parameters)}  ({fmt(count.weight_bytes, 'B')} in "
@@ -51,54 +73,53 @@ def print_show(console: Console, model: str, family: str, count: Count, depth: i
     )
     masked = count.work.masked_macs
     skipped = f"; a causal kernel runs {fmt(count.macs - masked, 'MAC')}" if not _zero(masked) else ""
-    _pair(
+    pair(
         console,
         "operations",
         f"{exactly}{fmt(count.macs, 'MAC')} = {fmt(count.flops, 'FLOP')} (1 MAC = 2 FLOPs{skipped})",
     )
-    _pair(console, "vector work", f"{exactly}{fmt(count.work.vector_flops, 'FLOP')} elementwise, "
+    pair(console, "vector work", f"{exactly}{fmt(count.work.vector_flops, 'FLOP')} elementwise, "
           f"{fmt_count(count.work.transcendentals)} transcendental")  # fmt: skip
-    _pair(
+    pair(
         console, "traffic", f"{fmt(count.traffic_ideal, 'B')} ideal, {fmt(count.traffic_per_op, 'B')} per_op"
     )
     bounds = [(b, count.intensity(b)) for b in ("weights_only", "ideal", "per_op")]
-    _pair(console, "intensity", ", ".join(f"{fmt(v)} {b}" for b, v in bounds if v is not None) + "  FLOP/B")
+    pair(console, "intensity", ", ".join(f"{fmt(v)} {b}" for b, v in bounds if v is not None) + "  FLOP/B")
     if not _zero(count.state_bytes):
-        _pair(console, "state", f"{fmt(count.state_bytes, 'B')} kept between steps")
-    _pair(
+        pair(console, "state", f"{fmt(count.state_bytes, 'B')} kept between steps")
+    pair(
         console,
         "known by",
         "counted, exact from shapes" if not count.uncounted else "counted; some operators have no rule",
     )
     if count.uncounted:
-        _pair(
+        pair(
             console,
             "uncounted",
             ", ".join(count.uncounted[:8]) + (" ..." if len(count.uncounted) > 8 else ""),
         )
     console.print()
     wide = console.width >= 100
+    rows: list[list[Any]] = []
     columns = [("operator", "left"), ("runs", "right")]
     columns += [("output", "right")] if wide else []
     columns += [("params", "right"), ("MACs", "right"), ("FLOPs", "right"), ("bytes", "right"),
                 ("FLOP/B", "right"), ("MACs %", "right")]  # fmt: skip
-    grid = table(*columns)
-    room = max(18, console.width - (76 if wide else 58))
     for name, lines in _grouped(count.lines, depth):
         moved = _total(line.traffic.total * line.times for line in lines)
         macs = _total(line.work.macs * line.times for line in lines)
         parameters = _total(line.parameters for line in lines)
         if _zero(moved) and _zero(parameters) and lines[0].node.op.is_counted:
             continue
-        cells = [_fit(name, room), _runs(lines)]
-        cells += [_fit(shape_text(lines[-1].node.outs[0].shape), 18)] if wide else []
+        cells = [name, _runs(lines)]
+        cells += [fit(shape_text(lines[-1].node.outs[0].shape), 18)] if wide else []
         cells += [
             _dash(parameters), _dash(macs), _dash(2 * macs),
             fmt(moved, "B").replace(" ", "") if lines[0].node.op.is_counted else "unknown",
             _intensity(macs, moved), share(macs, count.macs),
         ]  # fmt: skip
-        grid.add_row(*cells)
-    console.print(grid)
+        rows.append(cells)
+    grid(console, columns, rows)
     console.print("bytes and FLOP/B: per_op, each operator reads and writes its tensors once", style="dim")
 
 
@@ -139,5 +160,9 @@ def _exact(x: Size) -> str:
     return f"{x:,}" if isinstance(x, int) else str(x)
 
 
-def _pair(console: Console, key: str, value: str) -> None:
-    console.print(Text.assemble((f"  {key:<12}", "dim"), value), soft_wrap=False)
+def pair(console: Console, key: str, value: str) -> None:
+    """A labelled line; what does not fit goes on below the value."""
+    lines = wrap(value, max(20, console.width - 14)) or [""]
+    for i, line in enumerate(lines):
+        label = f"  {key:<12}" if i == 0 else " " * 14
+        console.print(Text.assemble((label, "dim"), line), soft_wrap=True)
