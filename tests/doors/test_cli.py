@@ -150,9 +150,48 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments, told, tmp_path):
 
 
 HEADERS = {
-    *("operator", "runs", "output", "params", "MACs", "FLOPs", "bytes", "FLOP/B", "%", "kernel", "time", "share"),
-    *("compute", "data", "limit", "value", "allowed", "margin", "verdict", "model", "machine", "latency", "per", "s"),
-    *("memory", "energy", "binds", "kind", "peak", "type", "bandwidth", "max", "W", "family", "isolates", "what"),
+    *(
+        "operator",
+        "runs",
+        "output",
+        "params",
+        "MACs",
+        "FLOPs",
+        "bytes",
+        "FLOP/B",
+        "%",
+        "kernel",
+        "time",
+        "share",
+    ),
+    *(
+        "compute",
+        "data",
+        "limit",
+        "value",
+        "allowed",
+        "margin",
+        "verdict",
+        "model",
+        "machine",
+        "latency",
+        "per",
+        "s",
+    ),
+    *(
+        "memory",
+        "energy",
+        "binds",
+        "kind",
+        "peak",
+        "type",
+        "bandwidth",
+        "max",
+        "W",
+        "family",
+        "isolates",
+        "what",
+    ),
 }
 
 
