@@ -16,6 +16,8 @@ BIN := .venv/bin
 
 demo: .venv/base
 	@$(BIN)/pharos check examples/wildlife/contract.yaml || test $$? -eq 3
+	@echo; echo 'The same as JSON: pharos check examples/wildlife/contract.yaml --json'
+	@$(BIN)/pharos check examples/wildlife/contract.yaml --json || test $$? -eq 3
 
 lint: .venv/dev
 	$(BIN)/ruff check .

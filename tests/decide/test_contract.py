@@ -149,6 +149,18 @@ def test_overrides_change_the_machine(tmp_path):
     assert found.estimate.fits is False
 
 
+def test_a_stated_maximum_power_settles_the_limit(tmp_path):
+    text = BASE.replace("a100-sxm-80gb", "{name: cortex-a53, power.max_W: 1.9 W}").replace(
+        "parameters: 5 M", "power: 2 W"
+    )
+    assert check_file(write(tmp_path, text)).verdict == "holds"
+    text = text.replace("power: 2 W", "power: 1.5 W")
+    assert check_file(write(tmp_path, text)).verdict == "unknown"
+    # the board alone draws 1.3 W
+    text = text.replace("power: 1.5 W", "power: 1 W")
+    assert check_file(write(tmp_path, text)).verdict == "broken"
+
+
 def test_rows_and_junit():
     verdicts = [check_file(path) for path in EXAMPLES]
     row = json.loads(json.dumps(verdict_row(verdicts[-1]), allow_nan=False))
@@ -184,3 +196,8 @@ def test_an_uncounted_operator_makes_the_verdict_unknown(tmp_path):
     found = check_file(write(tmp_path, text))
     assert found.verdict == "unknown"
     assert {limit.verdict for limit in found.limits} == {"unknown"}
+
+
+def test_the_published_schema_is_this_one():
+    published = Path(__file__).parents[2] / "docs/contract.schema.json"
+    assert json.loads(published.read_text()) == contract_schema()

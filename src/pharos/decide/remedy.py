@@ -91,7 +91,7 @@ def _find_out(limit: LimitVerdict, estimate: Estimate) -> str:
     if limit.figure.value is None:
         missing = limit.figure.evidence[0].where if limit.figure.evidence else ""
         if limit.name == "power" or limit.name == "energy":
-            return f"{missing}; give machine.power.idle_W and power.max_W, or measure"
+            return f"{missing}; state the machine's power.max_W, or measure"
         return missing
     band = f"{fmt(limit.figure.low, limit.unit)} to {fmt(limit.figure.high, limit.unit)}"
     return f"the limit lies inside the band ({band}): measure it"

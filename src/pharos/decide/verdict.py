@@ -169,12 +169,11 @@ def _inverse(estimate: Estimate) -> Figure:
 def judge(name: str, limit: float, figure: Figure) -> LimitVerdict:
     """Holds when the whole band is inside the limit, broken when all of it is outside."""
     at_least = name == "throughput"
+    best, worst = (figure.high, figure.low) if at_least else (figure.low, figure.high)
     verdict = UNKNOWN
-    if figure.low is not None and figure.high is not None and figure.value is not None:
-        inside = figure.low >= limit if at_least else figure.high <= limit
-        outside = figure.high < limit if at_least else figure.low > limit
-        verdict = HOLDS if inside else BROKEN if outside else UNKNOWN
-    elif figure.low is not None and not at_least and figure.low > limit:
+    if worst is not None and (worst >= limit if at_least else worst <= limit):
+        verdict = HOLDS
+    elif best is not None and (best < limit if at_least else best > limit):
         verdict = BROKEN
     margin = None
     if figure.value is not None and figure.value:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pharos.facts.names import folder
 from pharos.facts.reading import read_yaml
+from pharos.facts.tables import board_energy, table
 from pharos.machines.machine import Machine
 from pharos.quantity.errors import InputError
 from pharos.quantity.evidence import Evidence, Kind
@@ -105,14 +106,16 @@ def _curve(data: dict[str, Any], source: str) -> Curve:
 
 
 def _energy(data: dict[str, Any]) -> EnergyModel:
-    error = float(data["error"])
-    evidence = Evidence(kind=Kind(data["known"]), where=str(data["source"]), error=error)
+    """A row of the board-level energies, with the error of using it for this machine."""
+    error, row = float(data["error"]), board_energy(data["row"])
+    per_flop = float(row["fp16_matrix_J_per_flop"])
+    where = f"{table('energy')['gpu_system_level']['source']}: {data['source']}"
     return EnergyModel(
-        compute_J_per_flop={k: float(v) for k, v in data["compute_J_per_flop"].items()},
-        data_J_per_byte=float(data["data_J_per_byte"]),
-        constant_W=data.get("constant_W"),
+        compute_J_per_flop={"fp16": per_flop, "bf16": per_flop},
+        data_J_per_byte=8 * float(row["hbm_J_per_bit"]),
+        constant_W=row.get("constant_power_W"),
         error=error,
-        evidence=evidence,
+        evidence=Evidence(kind=Kind(data["known"]), where=where, error=error),
     )
 
 

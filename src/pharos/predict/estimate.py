@@ -107,8 +107,9 @@ class Estimate:
     def power_W(self) -> Figure:  # noqa: N802 (SI unit)
         """Average power while it runs: energy over latency."""
         if self.energy.value is None or self.latency.value is None:
-            return Figure(value=None, unit="W", evidence=self.energy.evidence,
-                          low=self.machine.idle_W.value)  # fmt: skip
+            # between idle and the board's limit, as far as those are known
+            idle, limit = self.machine.idle_W.value, self.machine.max_W.value
+            return Figure(value=None, unit="W", evidence=self.energy.evidence, low=idle, high=limit)
         watts = self.energy.value / self.latency.value
         error = self.energy_parts.error if self.energy_parts else 0.3
         figure = banded(watts, "W", error, self.energy.evidence)

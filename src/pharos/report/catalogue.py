@@ -143,3 +143,47 @@ def print_machine(console: Console, machine: Machine) -> None:
 
 def _source(known: Known) -> str:
     return f"  [{known.evidence.kind.value}: {known.evidence.where}]" if known else ""
+
+
+def print_rows(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Rows of a facts table, grouped by section, each figure in humane units, with its source."""
+    section = None
+    for row in rows:
+        if row["section"] != section:
+            section = row["section"]
+            console.print(Text(section, style="bold"))
+        words = [str(v) for k, v in row.items() if isinstance(v, str) and k in NAMING]
+        figures = [
+            _figure(k, v) for k, v in row.items() if isinstance(v, (int, float)) and not isinstance(v, bool)
+        ]
+        unknowns = [f"{k} unknown" for k, v in row.items() if v is None and k != "source"]
+        source = row.get("source")
+        named = ", ".join(source) if isinstance(source, list) else source
+        pair(
+            console, "", "; ".join([" ".join(words), *figures, *unknowns]) + (f"  [{named}]" if named else "")
+        )
+
+
+NAMING = (
+    "op",
+    "item",
+    "size",
+    "type",
+    "link",
+    "device",
+    "level",
+    "per",
+    "gen",
+    "gpu",
+    "node",
+    "test",
+    "what",
+    "name",
+)
+
+
+def _figure(key: str, value: float) -> str:
+    for ending, unit in (("bytes_per_s", "B/s"), ("_J", "J"), ("_s", "s"), ("_W", "W"), ("_J_per_bit", "J")):
+        if key.endswith(ending):
+            return f"{key.removesuffix(ending).strip('_')} {fmt(value, unit)}".strip()
+    return f"{key} {value:g}"

@@ -21,8 +21,9 @@ SHORT = {
 def band(figure: Figure) -> str:
     """Value with its 80% band: 123 ms (95 ms to 160 ms)."""
     if figure.value is None:
-        least = f", at least {fmt(figure.low, figure.unit)}" if figure.low is not None else ""
-        return f"unknown{least}"
+        ends = (("at least", figure.low), ("at most", figure.high))
+        known = " and ".join(f"{word} {fmt(end, figure.unit)}" for word, end in ends if end is not None)
+        return f"unknown, {known}" if known else "unknown"
     text = fmt(figure.value, figure.unit)
     if figure.low is None or figure.low is figure.value or figure.low == figure.high:
         return text

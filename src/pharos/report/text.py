@@ -29,7 +29,7 @@ def grid(
     ]
     # one space of padding on each side of a separator
     spare = console.width - sum(widths) - 3 * (len(columns) - 1)
-    while spare < 0 and max(widths[i] for i in flexible) > 10:
+    while spare < 0 and max(widths[i] for i in flexible) > 8:
         widest = max(flexible, key=lambda i: widths[i])
         widths[widest] -= 1
         spare += 1

@@ -1,0 +1,11 @@
+"""The accuracy page is what the profiles say."""
+
+import runpy
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_is_up_to_date():
+    page = runpy.run_path(str(ROOT / "benchmarks/accuracy.py"))["page"]()
+    assert (ROOT / "docs/accuracy.md").read_text(encoding="utf-8") == page
