@@ -16,7 +16,7 @@ from pharos.graph.op import (
 )
 from pharos.graph.tensor import Tensor
 from pharos.ops.conv import window
-from pharos.quantity.sizes import Size, ceil_div, ceil_log2, is_int, pair, prod
+from pharos.quantity.sizes import Size, ceil_div, ceil_log2, is_int, minimum, pair, prod
 
 
 class _Pool2d(Op):
@@ -43,14 +43,14 @@ class _Pool2d(Op):
 
     def _positions(self, n: Size, axis: tuple[int, int, int, int], x: Tensor) -> Size:
         kernel, stride, padding, dilation = axis
-        floor = window(self, n, kernel, stride, padding, dilation, x)
         if not self.ceil_mode:
-            return floor
-        wide = ceil_div(n + 2 * padding - dilation * (kernel - 1) - 1, stride) + 1
+            return window(self, n, kernel, stride, padding, dilation, x)
+        room = n + 2 * padding - dilation * (kernel - 1) - 1
         # the last window must start inside the input or its left padding
-        if is_int(n):
-            return wide - 1 if (wide - 1) * stride >= n + padding else wide
-        return wide
+        found = minimum(ceil_div(room, stride) + 1, ceil_div(n + padding, stride))
+        if is_int(found) and found < 1:
+            raise self.refuse(f"has a window of {dilation * (kernel - 1) + 1} on {n} + {2 * padding}", x)
+        return found
 
     def shape(self, x: Tensor) -> Tensor:
         self.need(x.rank == 4, "needs an input of rank 4", x)
@@ -115,7 +115,8 @@ class MaxPool2d(_Pool2d):
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         kernel = pick.int(1, 3)
-        op = cls(kernel, pick.choice([None, 1, 2]), pick.int(0, kernel // 2), pick.int(1, 2))
+        op = cls(kernel, pick.choice([None, 1, 2]), pick.int(0, kernel // 2), pick.int(1, 2),
+                 pick.choice([True, False]))  # fmt: skip
         return op, [Tensor((pick.size(1, 2), pick.size(1, 2), pick.size(5, 8), pick.size(5, 8)))]
 
 
@@ -152,7 +153,7 @@ class AvgPool2d(_Pool2d):
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         kernel = pick.int(1, 3)
         op = cls(kernel, pick.choice([None, 1, 2]), pick.int(0, kernel // 2),
-                 count_include_pad=pick.choice([True, False]))  # fmt: skip
+                 pick.choice([True, False]), pick.choice([True, False]))  # fmt: skip
         return op, [Tensor((pick.size(1, 2), pick.size(1, 2), pick.size(5, 8), pick.size(5, 8)))]
 
 

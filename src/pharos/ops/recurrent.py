@@ -142,9 +142,11 @@ class _Recurrent(Op):
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         width = pick.size(1, 3)
         make: Any = cls
+        extra = {"nonlinearity": pick.choice(["tanh", "relu"])} if cls is RNN else {}
         op = make(
-            width, pick.size(1, 3), pick.int(1, 2), pick.choice([True, False]), pick.choice([True, False])
-        )  # type: ignore[call-arg]
+            width, pick.size(1, 3), pick.int(1, 2), pick.choice([True, False]), pick.choice([True, False]),
+            **extra,
+        )  # fmt: skip
         return op, [Tensor((pick.size(1, 2), pick.size(1, 4), width))]
 
 
@@ -154,7 +156,10 @@ def _sigmoid(np: Any, x: Any) -> Any:
 
 @operator(cost="recurrence", aten="rnn_tanh rnn_relu", onnx="RNN")
 class RNN(_Recurrent):
-    """h_t = f(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh), f tanh or relu."""
+    """h_t = f(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh), f tanh or relu.
+
+    Per unit and step, beyond the gate sum: 1 transcendental operation for tanh, 1 comparison for relu.
+    """
 
     input_size: Size
     hidden_size: Size
@@ -167,6 +172,12 @@ class RNN(_Recurrent):
         if self.nonlinearity not in ("tanh", "relu"):
             raise unknown("nonlinearity", str(self.nonlinearity), ("tanh", "relu"))
 
+    def work(self, x: Tensor, y: Tensor) -> Work:
+        work = _Recurrent.work(self, x, y)
+        if self.nonlinearity == "tanh":
+            return work
+        return Work(macs=work.macs, vector_flops=work.vector_flops + work.transcendentals)
+
     def _step(self, np: Any, gi: Any, gh: Any, h: Any, c: Any) -> tuple[Any, Any]:
         total = gi + gh
         return (np.tanh(total) if self.nonlinearity == "tanh" else np.maximum(total, 0)), c
@@ -176,8 +187,8 @@ class RNN(_Recurrent):
 class LSTM(_Recurrent):
     """i, f, o = sigmoid, g = tanh of four gate sums; c_t = f c + i g; h_t = o tanh(c_t).
 
-    Per unit and step: 3 products and sums of gates, one addition per sigmoid; an exponential and a
-    division a sigmoid, two tanh: 8 transcendental.
+    Per unit and step, beyond the gate sums: 3 products, 1 addition and an addition in each of 3
+    sigmoids, 7 vector operations; an exponential and a division a sigmoid and 2 tanh, 8 transcendental.
     """
 
     input_size: Size
@@ -200,8 +211,9 @@ class LSTM(_Recurrent):
 class GRU(_Recurrent):
     """r, z = sigmoid of gate sums; n = tanh(gi_n + r gh_n); h_t = (1 - z) n + z h.
 
-    Per unit and step: 4 products and sums of gates beyond the shared sum, two sigmoids with one
-    addition, an exponential and a division each, one tanh: 5 transcendental.
+    Per unit and step, beyond the gate sums: r gh_n, 1 - z, two products and their sum, and an addition
+    in each of 2 sigmoids, 7 vector operations; an exponential and a division a sigmoid and 1 tanh,
+    5 transcendental.
     """
 
     input_size: Size

@@ -45,15 +45,17 @@ class Rotary(Op):
     def torch(self, torch: Any) -> Any:
         def rotate(x: Any) -> Any:
             half = x.shape[3] // 2
-            place = torch.arange(x.shape[2], dtype=x.dtype, device=x.device) + self.offset
-            turn = self.base ** (-torch.arange(half, dtype=x.dtype, device=x.device) / half)
+            # bf16 cannot tell position 257 from 256
+            wide = torch.promote_types(x.dtype, torch.float32)
+            place = torch.arange(x.shape[2], dtype=wide, device=x.device) + self.offset
+            turn = self.base ** (-torch.arange(half, dtype=wide, device=x.device) / half)
             angle = (place[:, None] * turn).repeat(1, 2)
             turned = torch.cat([-x[..., half:], x[..., :half]], -1)
-            return x * angle.cos() + turned * angle.sin()
+            return x * angle.cos().to(x.dtype) + turned * angle.sin().to(x.dtype)
 
         return rotate
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
-        op = cls(pick.choice([10000.0, 500.0]), pick.size(1, 4))
+        op = cls(pick.choice([10000.0, 500.0]), pick.choice([0, 1]) * pick.size(1, 4))
         return op, [Tensor((pick.size(1, 2), pick.size(1, 2), pick.size(1, 4), 2 * pick.size(1, 3)))]

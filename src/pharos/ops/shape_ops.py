@@ -5,7 +5,17 @@ from typing import Any
 from pharos.graph.op import SEQUENTIAL, STRIDED, Op, Picker, Tally, Traffic, operator
 from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import SizeError
-from pharos.quantity.sizes import Size, floor_div, is_int, prod
+from pharos.quantity.sizes import (
+    Size,
+    ceil_div,
+    floor_div,
+    is_array,
+    is_int,
+    is_symbol,
+    maximum,
+    minimum,
+    prod,
+)
 
 
 class _View(Op):
@@ -29,6 +39,7 @@ class Reshape(_View):
     def shape(self, x: Tensor) -> Tensor:
         free = [i for i, s in enumerate(self.target) if is_int(s) and s == -1]
         self.need(len(free) <= 1, "may leave one size open (-1)", x)
+        self.need(not any(is_int(s) and s < -1 for s in self.target), "has a negative size", x)
         if not free:
             given = prod(self.target)
             if is_int(given) and is_int(x.numel) and given != x.numel:
@@ -155,25 +166,38 @@ class Concat(Op):
         return cls(pick.choice([1, -2])), [Tensor((a, pick.size(1, 3), c)) for _ in range(pick.int(1, 3))]
 
 
+def _edge(edge: Size, n: Size) -> Size:
+    """Where an edge of a slice falls on n elements."""
+    if is_symbol(edge) or (is_int(edge) and edge == 0):
+        return edge
+    return maximum(n + edge, 0) if is_int(edge) and edge < 0 else minimum(edge, n)
+
+
 @operator(cost="view", aten="slice", onnx="Slice")
 class Slice(_View):
-    """x[..., start:stop:step, ...] along `dim`; stop None means to the end."""
+    """x[..., start:stop:step, ...] along `dim`; stop None means to the end.
+
+    Negative numbers count from the end and numbers beyond it mean the end, as Python's do; a symbol
+    is taken to lie inside.
+    """
 
     dim: int
     start: Size = 0
     stop: Size | None = None
     step: int = 1
 
+    def __post_init__(self) -> None:
+        self.need(self.step >= 1, "needs a step of 1 or more")
+
     def shape(self, x: Tensor) -> Tensor:
         self.need(-x.rank <= self.dim < x.rank, f"has no dimension {self.dim}", x)
         at = self.dim % x.rank
         n = x.shape[at]
-        start, stop = self.start, n if self.stop is None else self.stop
-        if is_int(n) and is_int(start) and is_int(stop):
-            length: Size = len(range(*slice(start, stop, self.step).indices(n)))
-            self.need(length > 0, f"leaves nothing of dimension {self.dim}", x)
-        else:
-            length = floor_div(stop - start + self.step - 1, self.step) if self.step != 1 else stop - start
+        start, stop = _edge(self.start, n), n if self.stop is None else _edge(self.stop, n)
+        length = stop - start if self.step == 1 else ceil_div(stop - start, self.step)
+        if not is_symbol(length):
+            some = (length > 0).all() if is_array(length) else length > 0
+            self.need(bool(some), f"leaves nothing of dimension {self.dim}", x)
         return x.with_shape(*x.shape[:at], length, *x.shape[at + 1 :])
 
     def loops(self, tally: Tally, x: Any) -> Any:
@@ -187,7 +211,9 @@ class Slice(_View):
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         start, kept = pick.int(0, 2), pick.int(1, 3)
-        return cls(1, start, start + kept, pick.int(1, 2)), [Tensor((pick.size(1, 3), pick.size(5, 7)))]
+        forms = [(start, start + kept), (start, -1), (start, None), (start, 9), (-kept, None)]
+        begin, stop = pick.choice(forms)
+        return cls(1, begin, stop, pick.int(1, 2)), [Tensor((pick.size(1, 3), pick.size(5, 7)))]
 
 
 @operator(cost="view", aten="split split_with_sizes chunk", onnx="Split")
@@ -199,6 +225,7 @@ class Split(_View):
 
     def shape(self, x: Tensor) -> tuple[Tensor, ...]:
         self.need(-x.rank <= self.dim < x.rank, f"has no dimension {self.dim}", x)
+        self.need(not any(is_int(s) and s < 0 for s in self.sizes), "has a negative size", x)
         at = self.dim % x.rank
         total: Size = 0
         for s in self.sizes:
@@ -224,7 +251,7 @@ class Split(_View):
 
 @operator(cost="copy", aten="constant_pad_nd", onnx="Pad")
 class Pad(Op):
-    """Zeros before and after each dimension."""
+    """Zeros before and after each dimension; a negative number cuts off as many elements."""
 
     pads: tuple[tuple[int, int], ...]
 
@@ -238,7 +265,12 @@ class Pad(Op):
     def loops(self, tally: Tally, x: Any) -> Any:
         import numpy as np
 
-        return np.pad(x, self.pads)
+        y = np.zeros(self.shape(Tensor(x.shape)).shape, x.dtype)
+        for at in np.ndindex(y.shape):
+            source = tuple(i - before for i, (before, _) in zip(at, self.pads, strict=True))
+            if all(0 <= i < n for i, n in zip(source, x.shape, strict=True)):
+                y[at] = x[source]
+        return y
 
     def torch(self, torch: Any) -> Any:
         flat = [n for before, after in reversed(self.pads) for n in (before, after)]
@@ -246,8 +278,8 @@ class Pad(Op):
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
-        pads = tuple((pick.int(0, 2), pick.int(0, 2)) for _ in range(3))
-        return cls(pads), [Tensor(tuple(pick.size(1, 3) for _ in range(3)))]
+        pads = tuple((pick.int(-1, 2), pick.int(-1, 2)) for _ in range(3))
+        return cls(pads), [Tensor(tuple(pick.size(3, 4) for _ in range(3)))]
 
 
 @operator(cost="view", aten="expand", onnx="Expand")
