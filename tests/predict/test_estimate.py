@@ -84,7 +84,7 @@ def test_what_is_unknown_is_not_guessed():
     found = pharos.predict("resnet50", on="rpi4")
     assert found.energy.value is None
     assert found.energy.level == "unknown"
-    blind = pharos.predict("resnet50", on="stm32f407", precision="int8")
+    blind = pharos.predict("ds_cnn_s", on="esp32_s3", precision="int8")
     assert blind.latency.value is None
     assert "not in the catalogue" in blind.latency.evidence[0].where
 
@@ -126,3 +126,13 @@ def test_energy_is_the_sum_of_its_parts():
     # 3.1 GB of weights at 93.4 pJ a byte
     assert parts.data_J == pytest.approx(3.5e9 * 93.4e-12, rel=0.1)
     assert found.power_W.value < found.machine.max_W.value
+
+
+def test_a_microcontroller_adds_cycles_up():
+    """MLPerf Tiny's keyword spotter in int8 takes 60 to 180 ms on a 120 MHz Cortex-M4F, by framework."""
+    found = pharos.predict("ds_cnn_s", on="stm32l4r5", precision="int8")
+    assert found.binding == "compute"
+    assert found.arena.size == found.memory.activations_peak == 16_000
+    assert found.latency.low < 75e-3 < found.latency.high
+    assert found.energy.value == pytest.approx(0.047 * found.latency.value)
+    assert pharos.predict("ds_cnn_s", on="stm32f746", precision="int8").latency.value < found.latency.value

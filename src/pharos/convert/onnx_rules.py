@@ -455,8 +455,3 @@ def _expand(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
     if found is None:
         raise SizeError("expands to a shape that is not known")
     return reader.add(node, Expand(found.shape), x)
-
-
-def covered() -> list[str]:
-    """ONNX operator types with a rule."""
-    return sorted({*RULES, *SAME, *FROM_SHAPES})

@@ -67,7 +67,7 @@ def _candidates(contract: Contract, document: Document) -> Iterator[tuple[str, d
     if contract.model.endswith((".onnx", ".json")):
         return
     name, given = parse_name(contract.model)
-    known = entry(name).parameters_of()
+    known = entry(name).hyperparameters()
     for key in SCALABLE:
         if key not in known:
             continue

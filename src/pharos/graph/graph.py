@@ -186,7 +186,6 @@ class Builder:
         self._nodes: list[Node | Repeat] = []
         self._scope = ""
         self._names: set[str] = set()
-        self._has_repeats = False
 
     def input(self, name: str, shape: Sequence[Size], dtype: str | None = None) -> Value:
         """Declares an input; activations' dtype unless one is given."""
@@ -226,6 +225,8 @@ class Builder:
         names = (path,) if len(outs) == 1 else tuple([f"{path}:{i}" for i in range(len(outs))])
         precision = self.precision
         weights, buffers, state = op.weights(), op.buffers(), op.state(*ins, *outs)
+        # keys and values may be stored narrower than they are computed; a recurrent state may not
+        kept = precision.kv_cache if op.cost_class == "attention" else precision.activations
         self._nodes.append(
             Node(
                 path,
@@ -236,7 +237,7 @@ class Builder:
                 outs,
                 {k: Tensor(s, precision.weights) for k, s in weights.items()} if weights else _NONE,
                 {k: Tensor(s, precision.weights) for k, s in buffers.items()} if buffers else _NONE,
-                {k: Tensor(s, precision.kv_cache) for k, s in state.items()} if state else _NONE,
+                {k: Tensor(s, kept) for k, s in state.items()} if state else _NONE,
                 tied or _NONE,
             )
         )
@@ -270,7 +271,7 @@ class Builder:
                     f"{self.name}: {name} is given {before.tensor} and returns {after.tensor}",
                     hint="a repeated body keeps the shape it is given",
                 )
-        path = self._claim(self._scope + name, shared_prefix=True)
+        path = self._scope + name
         names = tuple([f"{path}.out{start}:{i}" for i in range(len(leaving))])
         sources = tuple([v.name for v in (*values, *shared)])
         self._nodes.append(Repeat(self._scope + name, inner.finish(*leaving), count, sources, names, start))
@@ -288,9 +289,7 @@ class Builder:
             {k: v for k, v in meta.items() if v is not None},
         )
 
-    def _claim(self, path: str, *, shared_prefix: bool = False) -> str:
-        if shared_prefix:
-            return path
+    def _claim(self, path: str) -> str:
         if path in self._names:
             raise SizeError(f"{self.name}: two nodes are called {path}")
         self._names.add(path)

@@ -10,6 +10,7 @@ from pharos.facts.names import folder
 from pharos.facts.reading import read_yaml
 from pharos.facts.tables import board_energy, table
 from pharos.machines.machine import Machine
+from pharos.quantity.dtypes import BITS
 from pharos.quantity.errors import InputError
 from pharos.quantity.evidence import Evidence, Kind
 
@@ -106,8 +107,17 @@ def _curve(data: dict[str, Any], source: str) -> Curve:
 
 
 def _energy(data: dict[str, Any]) -> EnergyModel:
-    """A row of the board-level energies, with the error of using it for this machine."""
-    error, row = float(data["error"]), board_energy(data["row"])
+    """A row of the board-level energies, or one active power; with the error of using it here."""
+    error = float(data["error"])
+    if "active_W" in data:
+        return EnergyModel(
+            compute_J_per_flop=dict.fromkeys(BITS, 0.0),
+            data_J_per_byte=0.0,
+            constant_W=float(data["active_W"]),
+            error=error,
+            evidence=Evidence(kind=Kind(data["known"]), where=str(data["source"]), error=error),
+        )
+    row = board_energy(data["row"])
     per_flop = float(row["fp16_matrix_J_per_flop"])
     where = f"{table('energy')['gpu_system_level']['source']}: {data['source']}"
     return EnergyModel(

@@ -38,7 +38,7 @@ class Entry:
     summary: str = ""
     fixed: dict[str, Any] = field(default_factory=dict)
 
-    def parameters_of(self) -> dict[str, inspect.Parameter]:
+    def hyperparameters(self) -> dict[str, inspect.Parameter]:
         """Hyperparameters by name."""
         found = inspect.signature(self.build).parameters
         return {n: p for n, p in found.items() if p.kind is p.KEYWORD_ONLY and n not in self.fixed}
@@ -124,7 +124,7 @@ def find(text: str) -> Model:
     """
     name, arguments = parse_name(text)
     found = entry(name)
-    allowed = found.parameters_of()
+    allowed = found.hyperparameters()
     for key, value in arguments.items():
         if key not in allowed:
             raise unknown(f"hyperparameter of {found.name}", key, allowed)

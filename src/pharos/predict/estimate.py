@@ -13,14 +13,15 @@ from pharos.passes.memory import Arena, arena, is_numeric, liveness
 from pharos.predict.energy import Energy, energy_of
 from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time
 from pharos.quantity.errors import unknown
-from pharos.quantity.evidence import Evidence, Figure, banded, counted, exact, merge, unknown_figure
+from pharos.quantity.evidence import Evidence, Figure, banded, counted, merge, unknown_figure
 from pharos.quantity.sizes import Size, is_array, is_int, maximum, minimum
 
 # What the iron law leaves out of a device's memory on a GPU. Source: CUDA context 0.3 to 0.6 GB,
 # cuBLAS workspace 4 to 32 MiB, as collected from public reports; taken in the middle.
 GPU_CONTEXT_BYTES = 450_000_000
 
-RUNTIMES = ("eager", "compiled")
+# The first is taken when none is named: fused kernels launched as one graph, as inference runtimes do.
+RUNTIMES = ("compiled", "eager")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,11 +134,6 @@ class Estimate:
         return merge((*self.latency.evidence, *self.energy.evidence, counted("operations and bytes")))
 
 
-def default_runtime(machine: Machine) -> str:
-    """Fused kernels launched as one graph: what inference runtimes do on every kind of machine."""
-    return "compiled"
-
-
 def predict(
     graph: Graph, machine: Machine, workload: Workload, *, model: str = "", runtime: str | None = None,
     profile: Profile | None = None,
@@ -150,7 +146,7 @@ def predict(
             (elementwise operators fused, launches captured).
         profile: efficiency curves; the catalogue's for the machine by default.
     """
-    runtime = runtime or default_runtime(machine)
+    runtime = runtime or RUNTIMES[0]
     if runtime not in RUNTIMES:
         raise unknown("runtime", runtime, RUNTIMES)
     profile = profile or profile_of(machine)
@@ -278,8 +274,3 @@ def _what_is_missing(machine: Machine, workload: Workload) -> str:
     if machine.bandwidth_bytes_per_s.value is None:
         return f"memory bandwidth of {machine.id} is not in the catalogue"
     return f"{compute_dtype(workload.precision)} peak of {machine.id} is not in the catalogue"
-
-
-def exact_memory(memory: Memory) -> Figure:
-    """The memory total as a figure."""
-    return exact(memory.total, "B", "weights, live activations, caches")

@@ -5,7 +5,6 @@ readings live here. NumPy and SymPy are looked up only when a value of theirs ar
 counting with ints imports neither.
 """
 
-import math
 import sys
 from collections.abc import Iterable
 from functools import reduce
@@ -186,8 +185,3 @@ def pair(x: Any, name: str = "value") -> tuple[int, int]:
             raise SizeError(f"{name} must be one number or two, not {x!r}")
         return (x[0], x[1])
     return (x, x)
-
-
-def finite(x: float) -> bool:
-    """True for a number that can be printed as one."""
-    return math.isfinite(x)

@@ -24,7 +24,7 @@ def model_row(entry: Entry) -> dict[str, Any]:
         "aliases": list(entry.aliases),
         "hyperparameters": {
             name: plain(p.default) if not isinstance(p.default, tuple) else list(p.default)
-            for name, p in entry.parameters_of().items()
+            for name, p in entry.hyperparameters().items()
         },
         "summary": entry.summary,
         "source": entry.source,
@@ -62,9 +62,9 @@ def print_model(console: Console, entry: Entry) -> None:
         pair(console, "isolates", entry.lighthouse)
     if entry.aliases:
         pair(console, "also", ", ".join(entry.aliases))
-    for name, p in entry.parameters_of().items():
+    for name, p in entry.hyperparameters().items():
         default = "" if p.default is Parameter.empty else f" = {_short(p.default)}"
-        pair(console, "takes" if name == next(iter(entry.parameters_of())) else "", f"{name}{default}")
+        pair(console, "takes" if name == next(iter(entry.hyperparameters())) else "", f"{name}{default}")
     pair(console, "source", entry.source)
 
 
