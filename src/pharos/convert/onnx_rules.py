@@ -9,7 +9,7 @@ from pharos.graph.op import REGISTRY
 from pharos.graph.tensor import Tensor
 from pharos.ops.activation import Activation, Softmax
 from pharos.ops.conv import Conv1d, Conv2d
-from pharos.ops.elementwise import Add, Div, Mean, Mul, Sub
+from pharos.ops.elementwise import Add, Div, Mul, Reduce, Sub
 from pharos.ops.embedding import Embedding
 from pharos.ops.linear import Linear, MatMul
 from pharos.ops.norm import BatchNorm, LayerNorm, RMSNorm
@@ -337,11 +337,12 @@ def _reduce(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
     axes = _numbers(reader, node, attributes, "axes", 1) or list(range(x.tensor.rank))
     keep = bool(attributes.get("keepdims", 1))
     axes = sorted(a % x.tensor.rank for a in axes)
-    if axes == list(range(2, x.tensor.rank)) and len(axes) > 1:
+    function = node.op_type.removeprefix("Reduce").lower()
+    if function == "mean" and axes == list(range(2, x.tensor.rank)) and len(axes) > 1:
         y = reader.add(node, GlobalAvgPool(), x)
         return reader.add(node, Reshape((*x.shape[:2], *[1] * len(axes))), y) if keep else y
     for axis in reversed(axes):
-        x = reader.add(node, Mean(axis, keep), x)
+        x = reader.add(node, Reduce(axis, keep, function), x)
     return x
 
 

@@ -1,10 +1,11 @@
-"""Arithmetic of two tensors element by element (residual add, gate), and the mean."""
+"""Arithmetic of two tensors element by element (residual add, gate), and reductions along a dimension."""
 
 from typing import Any
 
 from pharos.graph.op import REDUCE, SEQUENTIAL, Op, Parallelism, Picker, Tally, Work, operator
 from pharos.graph.tensor import Tensor
 from pharos.ops.linear import broadcast
+from pharos.quantity.errors import unknown
 from pharos.quantity.sizes import Size, ceil_log2, prod
 
 
@@ -97,12 +98,17 @@ class Div(_Binary):
         return a / b
 
 
-@operator(cost="pool", aten="mean", onnx="ReduceMean")
-class Mean(Op):
-    """y = mean of x along `dim`; one addition an input, one division an output."""
+@operator(cost="pool", aten="mean sum amax", onnx="ReduceMean ReduceSum ReduceMax")
+class Reduce(Op):
+    """y = mean, sum or largest of x along `dim`; one operation an input, for the mean one division an output."""
 
     dim: int = -1
     keepdim: bool = False
+    function: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.function not in ("mean", "sum", "max"):
+            raise unknown("reduction", str(self.function), ("mean", "sum", "max"))
 
     def shape(self, x: Tensor) -> Tensor:
         self.need(-x.rank <= self.dim < x.rank, f"has no dimension {self.dim}", x)
@@ -111,7 +117,7 @@ class Mean(Op):
         return x.with_shape(*x.shape[:at], *kept, *x.shape[at + 1 :])
 
     def work(self, x: Tensor, y: Tensor) -> Work:
-        return Work(vector_flops=x.numel, transcendentals=y.numel)
+        return Work(vector_flops=x.numel, transcendentals=y.numel if self.function == "mean" else 0)
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         return {SEQUENTIAL: x.numel + y.numel, REDUCE: x.numel}
@@ -120,16 +126,21 @@ class Mean(Op):
         return Parallelism(width=prod(y.shape), tree=ceil_log2(x.shape[self.dim]))
 
     def loops(self, tally: Tally, x: Any) -> Any:
-        total = 0.0
-        for i in range(x.shape[self.dim]):
-            total = total + x.take(i, axis=self.dim)
-        y = total / x.shape[self.dim]
-        return y.reshape(self.shape(Tensor(x.shape)).shape) if hasattr(y, "reshape") else y
+        import numpy as np
+
+        total = x.take(0, axis=self.dim)
+        for i in range(1, x.shape[self.dim]):
+            value = x.take(i, axis=self.dim)
+            total = np.maximum(total, value) if self.function == "max" else total + value
+        y = np.asarray(total / x.shape[self.dim] if self.function == "mean" else total)
+        return y.reshape(self.shape(Tensor(x.shape)).shape)
 
     def torch(self, torch: Any) -> Any:
-        return lambda x: x.mean(self.dim, keepdim=self.keepdim)
+        call = {"mean": torch.mean, "sum": torch.sum, "max": torch.amax}[self.function]
+        return lambda x: call(x, self.dim, keepdim=self.keepdim)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         shape = tuple(pick.size(1, 4) for _ in range(pick.int(2, 3)))
-        return cls(pick.int(0, len(shape) - 1), pick.choice([True, False])), [Tensor(shape)]
+        function = pick.choice(["mean", "sum", "max"])
+        return cls(pick.int(0, len(shape) - 1), pick.choice([True, False]), function), [Tensor(shape)]

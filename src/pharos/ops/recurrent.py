@@ -44,6 +44,7 @@ class _Recurrent(Op):
         return 2 if self.bidirectional else 1
 
     def shape(self, x: Tensor) -> Tensor:
+        self.need(self.num_layers >= 1, "needs at least one layer", x)
         self.need(x.rank == 3, "needs an input of rank 3", x)
         self.match(x.shape[2], self.input_size, "input_size", x)
         return x.with_last(self.hidden_size * self.directions)
