@@ -16,7 +16,7 @@ is `assumed` and carries a wide error. Errors of one profile are taken to move t
 the time-weighted mean of its kernels', which is wider than independent errors would give.
 
 Known to be rough: 16-bit convolutions on GPUs (no kernel measurements were at hand; four residual networks at batch
-1024 in mixed precision came out 1.2 to 1.3 times too slow on an RTX 4090 and 1.7 to 1.9 times too slow on an RTX 3090
+1024 in mixed precision came out 1.1 to 1.3 times too slow on an RTX 4090 and 1.5 to 1.9 times too slow on an RTX 3090
 with channels last, inside the band), fp8 matrix products, decode attention (kernel selection changes with shape),
 and every class marked assumed. Caches between operators, clocks under power limits and host dispatch by operator are
 not modelled.

@@ -23,6 +23,17 @@ def test_lighthouses_bind_where_the_textbook_says():
     assert mixed["memory-bandwidth"] > 0.1 * total
 
 
+def test_sides_of_the_ridge():
+    """9.56 FLOP/B is the ridge of an A100 in fp32: 19.5 TFLOP/s over 2.039 TB/s."""
+    mobile = pharos.predict("mobilenet_v2", on=A100)
+    assert mobile.ridge_point == pytest.approx(19.5e12 / 2.039e12)
+    assert mobile.roofline()["per_op"][1] == "memory-bandwidth"
+    assert mobile.roofline()["ideal"][1] == "compute"
+    intensities = [mobile.roofline()[b][0] for b in ("per_op", "as_run", "ideal")]
+    assert intensities == sorted(intensities)
+    assert pharos.predict("resnet50", on=A100, batch=32).roofline()["per_op"][1] == "compute"
+
+
 def test_a_recurrence_is_bound_by_its_steps():
     assert pharos.predict("lstm_tagger", on=A100, precision="fp16").binding == "sequential-dependency"
     short = pharos.predict("lstm_tagger", on=A100, context=100).latency.value

@@ -17,6 +17,7 @@ SOURCES = read_yaml(folder("machines")[NAMES[0]][0].parents[1] / "sources.yaml")
 CLASSES = (
     "gemm",
     "conv",
+    "pointwise",
     "grouped_conv",
     "depthwise",
     "attention",

@@ -147,7 +147,7 @@ class Op:
     __slots__ = ()
 
     kind: ClassVar[str] = "op"
-    # The efficiency curve it runs on: gemm, conv, depthwise, attention, recurrence, gather,
+    # The efficiency curve it runs on: gemm, conv, pointwise, depthwise, attention, recurrence, gather,
     # norm, softmax, elementwise, pool, copy, view (no kernel) or unknown.
     cost_class: ClassVar[str] = "elementwise"
     aten: ClassVar[tuple[str, ...]] = ()

@@ -60,6 +60,10 @@ class EnergyModel:
     evidence: Evidence
 
 
+# Classes that run as another where a profile tells them not apart.
+STAND_INS = {"pointwise": "gemm", "grouped_conv": "conv"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """Curves by operator class, most specific source first."""
@@ -75,7 +79,8 @@ class Profile:
         Raises:
             InputError: the profile has no curve for the class.
         """
-        curves = self.classes.get(cost_class) or self.classes.get("elementwise")
+        chain = (cost_class, STAND_INS.get(cost_class, ""), "elementwise")
+        curves = next((self.classes[name] for name in chain if name in self.classes), None)
         if not curves:
             raise InputError(f"profile {self.id} has no curve for {cost_class}")
 

@@ -75,9 +75,9 @@ class _Conv(Op):
         return Work(macs=out * self._taps(), vector_flops=out if self.bias else 0)
 
     def class_of(self, *io: Tensor) -> str:
-        """Depthwise where a group has one input channel and there is more than one group."""
+        """Pointwise is a matrix product, depthwise moves memory; the rest are windows of sums."""
         if not is_int(self.groups) or self.groups == 1:
-            return "conv"
+            return "pointwise" if all(axis[0] == 1 for axis in self._axes()) else "conv"
         return "depthwise" if self.groups == self.in_channels else "grouped_conv"
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:

@@ -100,7 +100,7 @@ class Div(_Binary):
 
 @operator(cost="pool", aten="mean sum amax", onnx="ReduceMean ReduceSum ReduceMax")
 class Reduce(Op):
-    """y = mean, sum or largest of x along `dim`; one operation an input, for the mean one division an output."""
+    """y = mean, sum or largest of x along `dim`; one operation an input, a mean one division an output."""
 
     dim: int = -1
     keepdim: bool = False

@@ -123,6 +123,21 @@ class Estimate:
         """FLOP per byte at which this machine's peak and bandwidth meet, in this precision."""
         return self.machine.ridge_point(compute_dtype(self.workload.precision))
 
+    def roofline(self) -> "dict[str, tuple[Size | None, str | None]]":
+        """The network's intensity in FLOP/B, and its side of the ridge, under each traffic bound."""
+        as_run = sum(op.kernel.traffic.total * op.kernel.times for op in self.operations)
+        moved = {"ideal": self.count.traffic_ideal, "per_op": self.count.traffic_per_op, "as_run": as_run}
+        return {bound: self.side(self.count.flops, bytes_) for bound, bytes_ in moved.items()}
+
+    def side(self, flops: Size, moved: Size) -> "tuple[Size | None, str | None]":
+        """Intensity of some work, and "compute" or "memory-bandwidth" by the ridge point."""
+        if is_int(moved) and moved == 0:
+            return None, None
+        intensity, ridge = flops / moved, self.ridge_point
+        if ridge is None or is_array(intensity):
+            return intensity, None
+        return intensity, "compute" if intensity >= ridge else "memory-bandwidth"
+
     @property
     def is_complete(self) -> bool:
         """False when operators could not be counted: then every total is "at least"."""

@@ -21,7 +21,7 @@ WIDER = {"fp4": "fp8", "int4": "int8", "fp8": "fp16", "int8": "fp16", "fp16": "b
          "tf32": "fp32", "fp32": "fp16", "fp64": ""}  # fmt: skip
 
 # Classes whose outputs are sums of products.
-MATRIX_CLASSES = ("gemm", "conv", "grouped_conv", "depthwise")
+MATRIX_CLASSES = ("gemm", "conv", "pointwise", "grouped_conv", "depthwise")
 
 
 @dataclass(frozen=True, slots=True)

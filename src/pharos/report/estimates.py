@@ -90,10 +90,12 @@ def _memory(console: Console, estimate: Estimate) -> None:
 
 def _roofline(console: Console, estimate: Estimate) -> None:
     ridge = estimate.ridge_point
-    bounds = [(b, estimate.count.intensity(b)) for b in ("ideal", "per_op")]
-    listed = ", ".join(f"{fmt(v)} {b}" for b, v in bounds if v is not None)
-    told = f"; ridge point {fmt(ridge)}" if ridge else "; ridge point unknown"
-    pair(console, "roofline", f"{listed} FLOP/B{told}; {estimate.regime} side by time")
+    told = []
+    for bound, (intensity, side) in estimate.roofline().items():
+        if intensity is not None:
+            told.append(f"{fmt(intensity)} {bound}" + (f" ({SHORT.get(side, side)} side)" if side else ""))
+    ends = f"; ridge point {fmt(ridge)}" if ridge else "; ridge point unknown"
+    pair(console, "roofline", f"FLOP/B {', '.join(told)}{ends}")
 
 
 def _kernels(console: Console, estimate: Estimate, rows: int) -> None:

@@ -123,17 +123,12 @@ def memory_row(estimate: Estimate) -> dict[str, Any]:
 
 def roofline_row(op: Operation, estimate: Estimate) -> dict[str, Any]:
     """Where a kernel lies under each traffic bound: intensity, and which side of the ridge."""
-    ridge = estimate.ridge_point
-    flops = op.kernel.work.flops
     per_op = _sum([line.traffic.total for line in op.kernel.lines])
+    # ideal: intermediates never leave the chip, so a kernel is charged its weights and state
     ends = op.kernel.traffic.weights + op.kernel.traffic.state
     row = {}
     for bound, moved in (("ideal", ends), ("per_op", per_op), ("as_run", op.kernel.traffic.total)):
-        # ideal: intermediates never leave the chip, so a kernel is charged its weights and state
-        intensity = flops / moved if not (is_int(moved) and moved == 0) else None
-        side = None
-        if intensity is not None and ridge is not None and not is_array(intensity):
-            side = "compute" if intensity >= ridge else "memory-bandwidth"
+        intensity, side = estimate.side(op.kernel.work.flops, moved)
         row[bound] = {"traffic_bytes": plain(moved), "intensity": plain(intensity), "side": side}
     return row
 
@@ -212,6 +207,10 @@ def predict_row(estimate: Estimate) -> dict[str, Any]:
             "overhead_s": plain(estimate.overhead_s),
         },
         "ridge_point": plain(estimate.ridge_point),
+        "roofline": {
+            bound: {"intensity": plain(intensity), "side": side}
+            for bound, (intensity, side) in estimate.roofline().items()
+        },
         "compute_dtype": compute_dtype(estimate.workload.precision),
         "totals": totals_row(estimate.count),
         "uncounted": list(estimate.count.uncounted),
