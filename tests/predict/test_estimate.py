@@ -27,7 +27,7 @@ def test_sides_of_the_ridge():
     """9.56 FLOP/B is the ridge of an A100 in fp32: 19.5 TFLOP/s over 2.039 TB/s."""
     mobile = pharos.predict("mobilenet_v2", on=A100)
     assert mobile.ridge_point == pytest.approx(19.5e12 / 2.039e12)
-    assert mobile.roofline()["per_op"][1] == "memory-bandwidth"
+    assert mobile.roofline()["per_op"][1] == mobile.regime == "memory-bandwidth"
     assert mobile.roofline()["ideal"][1] == "compute"
     intensities = [mobile.roofline()[b][0] for b in ("per_op", "as_run", "ideal")]
     assert intensities == sorted(intensities)

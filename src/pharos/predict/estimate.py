@@ -73,7 +73,8 @@ class Estimate:
         latency: seconds of one step.
         shares: seconds attributed to each resource; they add up to the latency.
         binding: the resource with the largest share, or memory-capacity when it does not fit.
-        regime: the larger of compute and memory-bandwidth, overheads left out (the roofline's view).
+        regime: the side of the ridge that the network as run lies on; where the ridge is unknown, the
+            larger of the compute and bandwidth shares.
         compute_s, data_s, overhead_s: the iron law's terms, each alone, before overlap.
         fits: None when the capacity is unknown.
         arena: where a microcontroller's runtime would place the activations; None elsewhere.
@@ -211,7 +212,9 @@ def predict(
     if uncounted:
         figure = unknown_figure("s", f"operators not counted: {', '.join(uncounted[:4])}", low=figure.low)
     binding = _largest(shares)
-    regime = _largest({k: shares[k] for k in ("compute", "memory-bandwidth")})
+    regime = _regime(operations, machine, graph) or _largest(
+        {k: shares[k] for k in ("compute", "memory-bandwidth")}
+    )
     return Estimate(
         model=model or graph.name, machine=machine, workload=workload, runtime=runtime, count=counts,
         operations=operations, latency=figure,
@@ -241,6 +244,16 @@ def _shares(times: list[tuple[Size, KernelTime]]) -> dict[str, Size]:
         shares["overhead"] = shares["overhead"] + n * t.overhead_s
         shares["sequential-dependency"] = shares["sequential-dependency"] + n * t.serial_s
     return shares
+
+
+def _regime(operations: tuple[Operation, ...], machine: Machine, graph: Graph) -> str | None:
+    """The side of the ridge, None where it is unknown or sizes are arrays."""
+    ridge = machine.ridge_point(compute_dtype(graph.precision))
+    flops = sum(op.kernel.work.flops * op.kernel.times for op in operations)
+    moved = sum(op.kernel.traffic.total * op.kernel.times for op in operations)
+    if ridge is None or is_array(flops) or is_array(moved) or not moved:
+        return None
+    return "compute" if flops / moved >= ridge else "memory-bandwidth"
 
 
 def _largest(shares: dict[str, Size]) -> Any:
