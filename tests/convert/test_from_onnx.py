@@ -72,11 +72,12 @@ def modules():
             self.stem = nn.Conv2d(3, 16, 3, 2, 1)
             self.depthwise = nn.Conv2d(16, 16, 3, 1, 1, groups=16)
             self.pointwise = nn.Conv2d(16, 32, 1, bias=False)
-            self.head = nn.Linear(32, 10)
+            self.up = nn.ConvTranspose2d(32, 8, 3, 2, 1, 1)
+            self.head = nn.Linear(8, 10)
 
         def forward(self, x):
             x = F.relu6(self.depthwise(torch.relu(self.stem(x))))
-            x = F.max_pool2d(F.hardswish(self.pointwise(x)), 2)
+            x = self.up(F.max_pool2d(F.hardswish(self.pointwise(x)), 2))
             return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
     class Block(nn.Module):

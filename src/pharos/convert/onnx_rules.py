@@ -8,7 +8,7 @@ from pharos.graph.graph import Value
 from pharos.graph.op import REGISTRY
 from pharos.graph.tensor import Tensor
 from pharos.ops.activation import Activation, Softmax
-from pharos.ops.conv import Conv1d, Conv2d
+from pharos.ops.conv import Conv1d, Conv2d, ConvTranspose2d
 from pharos.ops.elementwise import Add, Div, Mul, Reduce, Sub
 from pharos.ops.embedding import Embedding
 from pharos.ops.linear import Linear, MatMul
@@ -209,6 +209,30 @@ def _conv(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
         op = Conv2d(*common, tuple(kernel), tuple(strides), tuple(padding), tuple(dilations), groups, bias)  # type: ignore[arg-type]
     else:
         raise ValueError("convolutions here have one or two dimensions")
+    return reader.add(node, op, x, weight=node.input[1])
+
+
+@rule("ConvTranspose")
+def _conv_transpose(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+    x, weight = reader.value(node.input[0]), _weight(reader, node, 1)
+    if weight.rank != 4 or attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or "output_shape" in attributes:
+        raise ValueError("transposed convolutions here have two dimensions and stated pads")
+    kernel, groups = weight.shape[2:], attributes.get("group", 1)
+    pads = attributes.get("pads", [0] * 4)
+    if pads[:2] != pads[2:]:
+        raise ValueError("pads differ from side to side")
+    one, none = [1, 1], [0, 0]
+    op: Any = ConvTranspose2d(
+        weight.shape[0],
+        weight.shape[1] * groups,
+        (kernel[0], kernel[1]),
+        tuple(attributes.get("strides", one)),
+        tuple(pads[:2]),
+        tuple(attributes.get("output_padding", none)),
+        groups,
+        _has(node, 2),
+        tuple(attributes.get("dilations", one)),
+    )
     return reader.add(node, op, x, weight=node.input[1])
 
 

@@ -2,5 +2,5 @@
 
 from importlib import import_module
 
-for _name in ("mlp", "cnn", "rnn", "transformer", "recsys"):
+for _name in ("mlp", "cnn", "classic", "dense", "rnn", "transformer", "recsys"):
     import_module(f"{__name__}.{_name}")

@@ -18,22 +18,35 @@ def basic(g: Builder, x: Value, channels: int, stride: int = 1) -> Value:
     return conv_norm(g, y, channels, 3, name=("conv2", "bn2"))
 
 
-def bottleneck(g: Builder, x: Value, channels: int, stride: int = 1) -> Value:
-    """1x1 down, 3x3, 1x1 up by four; the stride sits in the 3x3 (the "v1.5" placement)."""
-    y = conv_norm(g, x, channels, 1, name=("conv1", "bn1"))
+def bottleneck(
+    g: Builder, x: Value, channels: int, stride: int = 1, groups: int = 1, group_width: int = 64
+) -> Value:
+    """1x1 down, 3x3, 1x1 up by four; the stride sits in the 3x3 (the "v1.5" placement).
+
+    The 3x3 has channels x group_width / 64 x groups channels: 64 is ResNet's own, 128 Wide ResNet's,
+    32 groups of 4 ResNeXt's.
+    """
+    wide = channels * group_width // 64 * groups
+    y = conv_norm(g, x, wide, 1, name=("conv1", "bn1"))
     y = g("relu1", Activation("relu"), y)
-    y = conv_norm(g, y, channels, 3, name=("conv2", "bn2"), stride=stride)
+    y = conv_norm(g, y, wide, 3, name=("conv2", "bn2"), stride=stride, groups=groups)
     y = g("relu2", Activation("relu"), y)
     return conv_norm(g, y, channels * 4, 1, name=("conv3", "bn3"))
 
 
 def resnet(name: str, work: Workload, depths: tuple[int, ...], *, deep: bool, classes: int,
-           resolution: Size) -> Graph:  # fmt: skip
+           resolution: Size, groups: int = 1, group_width: int = 64) -> Graph:  # fmt: skip
     """The ResNet of He et al. with four stages of `depths` blocks; `deep` uses bottlenecks.
 
     Parameter names are torchvision's.
     """
-    block, growth = (bottleneck, 4) if deep else (basic, 1)
+    growth = 4 if deep else 1
+
+    def block(g: Builder, x: Value, channels: int, stride: int = 1) -> Value:
+        return (
+            bottleneck(g, x, channels, stride, groups, group_width) if deep else basic(g, x, channels, stride)
+        )
+
     g = Builder(name, work.precision)
     x = g.input("image", (work.batch, 3, resolution, resolution))
     x = conv_norm(g, x, 64, 7, name=("conv1", "bn1"), stride=2)
@@ -85,6 +98,28 @@ def resnet50(work: Workload, *, classes: int = 1000, resolution: Size = 224) -> 
 def resnet101(work: Workload, *, classes: int = 1000, resolution: Size = 224) -> Graph:
     """ResNet-101: bottlenecks 3-4-23-3."""
     return resnet("resnet101", work, (3, 4, 23, 3), deep=True, classes=classes, resolution=resolution)
+
+
+@model("cnn", source=HE2016, parameters=60_192_808, macs=11_513_626_624)
+def resnet152(work: Workload, *, classes: int = 1000, resolution: Size = 224) -> Graph:
+    """ResNet-152: bottlenecks 3-8-36-3."""
+    return resnet("resnet152", work, (3, 8, 36, 3), deep=True, classes=classes, resolution=resolution)
+
+
+@model("cnn", source="Xie et al. 2016, arXiv:1611.05431; counts as torchvision's", parameters=25_028_904,
+       macs=4_230_479_872)  # fmt: skip
+def resnext50_32x4d(work: Workload, *, classes: int = 1000, resolution: Size = 224) -> Graph:
+    """ResNeXt-50: bottlenecks whose 3x3 is split in 32 groups of 4 channels."""
+    return resnet("resnext50_32x4d", work, (3, 4, 6, 3), deep=True, classes=classes, resolution=resolution,
+                  groups=32, group_width=4)  # fmt: skip
+
+
+@model("cnn", source="Zagoruyko and Komodakis 2016, arXiv:1605.07146; counts as torchvision's",
+       parameters=68_883_240, macs=11_398_021_120)  # fmt: skip
+def wide_resnet50_2(work: Workload, *, classes: int = 1000, resolution: Size = 224) -> Graph:
+    """Wide ResNet-50-2: the 3x3 of each bottleneck twice as wide."""
+    return resnet("wide_resnet50_2", work, (3, 4, 6, 3), deep=True, classes=classes, resolution=resolution,
+                  group_width=128)  # fmt: skip
 
 
 # (expansion, channels, blocks, stride) of each stage: Sandler et al. 2018, arXiv:1801.04381, table 2

@@ -1,0 +1,142 @@
+"""To PyTorch: graphs run, with the names and the numbers of the reference implementations."""
+
+import json
+
+import pytest
+
+import pharos.models
+from pharos.convert.from_hf import from_hf_config
+from pharos.convert.to_torch import to_torch
+from pharos.graph.count import count
+from pharos.graph.workload import Workload
+from pharos.models.registry import find
+from pharos.quantity.errors import InputError
+
+torch = pytest.importorskip("torch")
+assert pharos.models
+
+SMALL = [
+    "mlp(widths=[8, 16, 4])",
+    "resnet18(resolution=32, classes=10)",
+    "resnet50(resolution=32, classes=10)",
+    "mobilenet_v2(width=0.25, resolution=32, classes=10)",
+    "unet(resolution=32, width=4, depth=2)",
+    "lenet5",
+    "mobilenet_v1(width=0.25, resolution=32)",
+    "ds_cnn_s",
+    "ds_cnn_m",
+    "lstm_tagger(vocabulary=20, bidirectional=True, layers=2)",
+    "lstm_tagger(vocabulary=20, cell='gru')",
+    "dlrm(rows=[10, 20, 30], dim=8, bottom=[16, 8], lookups=3)",
+]
+
+
+def inputs_of(graph):
+    made = []
+    for value in graph.inputs:
+        shape = tuple(value.shape)
+        made.append(torch.randint(0, 3, shape) if value.tensor.dtype == "int64" else torch.randn(shape))
+    return made
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_graph_runs_and_has_the_parameters_it_counts(name):
+    graph = find(name).graph(Workload(batch=2, context=5 if "lstm" in name else None))
+    module = to_torch(graph).eval()
+    with torch.no_grad():
+        out = module(*inputs_of(graph))
+    assert tuple(out.shape) == graph.outputs[0].shape
+    assert sum(p.numel() for p in module.parameters()) == count(graph).parameters
+    assert {k: tuple(p.shape) for k, p in module.named_parameters()} == {
+        k: t.shape for k, t in graph.parameter_names().items()
+    }
+
+
+def test_a_graph_trains():
+    module = to_torch(find("mlp(widths=[4, 8, 2])").graph(Workload(batch=16)))
+    x, y = torch.randn(16, 4), torch.randint(0, 2, (16,))
+    optimiser = torch.optim.SGD(module.parameters(), 0.5)
+    losses = []
+    for _ in range(30):
+        loss = torch.nn.functional.cross_entropy(module(x), y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+
+
+def test_resnet50_computes_what_its_textbook_definition_computes():
+    """The same weights in a ResNet-18 written out by hand with torch modules."""
+    nn, F = torch.nn, torch.nn.functional
+    graph = find("resnet18(resolution=64, classes=7)").graph(Workload(batch=2))
+    module = to_torch(graph).eval()
+    state = module.state_dict()
+    for name, tensor in state.items():
+        if tensor.dtype.is_floating_point:
+            tensor.copy_(
+                torch.rand_like(tensor) * 0.2 + 0.1
+                if "running_var" in name
+                else torch.randn_like(tensor) * 0.1
+            )
+
+    def conv_norm(x, conv, norm, stride, padding):
+        x = F.conv2d(x, state[f"{conv}.weight"], None, stride, padding)
+        keys = ("running_mean", "running_var", "weight", "bias")
+        return F.batch_norm(x, *[state[f"{norm}.{k}"] for k in keys])
+
+    x = torch.randn(2, 3, 64, 64)
+    y = F.max_pool2d(F.relu(conv_norm(x, "conv1", "bn1", 2, 3)), 3, 2, 1)
+    for stage in range(1, 5):
+        for block in range(2):
+            at, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+            z = F.relu(conv_norm(y, f"{at}.conv1", f"{at}.bn1", stride, 1))
+            z = conv_norm(z, f"{at}.conv2", f"{at}.bn2", 1, 1)
+            if stride == 2:
+                y = conv_norm(y, f"{at}.downsample.0", f"{at}.downsample.1", 2, 0)
+            y = F.relu(z + y)
+    expected = F.linear(y.mean((2, 3)), state["fc.weight"], state["fc.bias"])
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), expected, rtol=1e-4, atol=1e-5)
+    assert nn
+
+
+LLAMA = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
+         "intermediate_size": 128, "vocab_size": 100, "max_position_embeddings": 64}  # fmt: skip
+CONFIGS = {
+    "gpt2": {"n_layer": 2, "n_embd": 64, "n_head": 4, "vocab_size": 100, "n_positions": 64},
+    "llama": LLAMA,
+    "mistral": LLAMA | {"sliding_window": None},
+    "qwen2": LLAMA,
+    "qwen3": LLAMA | {"head_dim": 32},
+}
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIGS))
+def test_decoders_compute_the_logits_of_transformers(tmp_path, kind):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **CONFIGS[kind])
+    theirs = transformers.AutoModelForCausalLM.from_config(config).double().eval()
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(CONFIGS[kind] | {"model_type": kind}))
+    graph = from_hf_config(path).graph(Workload(batch=2, context=9))
+    ours = to_torch(graph).double().eval()
+    state = {}
+    for name, tensor in theirs.state_dict().items():
+        # GPT-2 stores its projections as [in, out]
+        flip = kind == "gpt2" and tensor.ndim == 2 and ".h." in name
+        state[name] = tensor.T if flip else tensor
+    missing, unexpected = ours.load_state_dict(state, strict=False)
+    assert not missing
+    assert all(name == "lm_head.weight" for name in unexpected)
+    tokens = torch.randint(0, 100, (2, 9))
+    inputs = (tokens, torch.arange(9)[None]) if kind == "gpt2" else (tokens,)
+    with torch.no_grad():
+        # transformers computes rotary angles in single precision even in a float64 model
+        torch.testing.assert_close(ours(*inputs), theirs(tokens).logits, rtol=1e-4, atol=1e-6)
+
+
+def test_a_decode_step_is_refused():
+    with pytest.raises(InputError, match="cache"):
+        to_torch(find("gpt2-small").graph(Workload(phase="decode", context=8)))
