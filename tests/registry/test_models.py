@@ -5,6 +5,8 @@ import pytest
 import sympy
 
 import pharos.models
+from pharos.facts.names import folder
+from pharos.facts.reading import read_yaml
 from pharos.graph.count import count
 from pharos.graph.serial import from_dict, to_dict
 from pharos.graph.workload import Workload
@@ -42,6 +44,8 @@ def test_counts_are_the_published_ones(name):
             32 * 2048 * (4 * 4096**2 + 3 * 4096 * 11008) + 32 * 2 * 2048**2 * 4096 + 2048 * 4096 * 32000,
         ),
         ("llama-3-70b", 2048, 147_837_069_295_616),
+        # as Llama, with 3 d ff for each of 2 experts and a router of d E
+        ("mixtral-8x7b", 2048, 27_208_617_820_160),
     ],
 )
 def test_decoder_macs_by_formula(name, context, macs):
@@ -86,6 +90,23 @@ def test_decoding_all_tokens_costs_what_the_causal_half_of_prefill_costs():
     steps = count(model.graph(Workload(phase="decode", context=np.arange(1, 65))))
     whole = count(model.graph(Workload(context=64)))
     assert steps.macs.sum() == whole.macs - whole.work.masked_macs
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n in folder("models")])
+def test_active_parameters_of_experts(name):
+    """All but the unpicked experts, as counted independently where the published configuration says."""
+    known = read_yaml(folder("models")[name][0]).data.get("active_parameters")
+    counted = count(find(name).graph())
+    assert counted.active_parameters == (known or counted.parameters)
+
+
+def test_decoding_reads_only_the_experts_it_uses():
+    model = find("mixtral-8x7b")
+    one = count(model.graph(Workload(phase="decode", context=16, batch=1)))
+    many = count(model.graph(Workload(phase="decode", context=16, batch=64)))
+    expert = 3 * 4096 * 14336 * 4
+    read = [next(line.traffic.weights for line in c.lines if line.kind == "experts") for c in (one, many)]
+    assert read == [2 * expert, 8 * expert]
 
 
 def test_kv_cache_bytes():

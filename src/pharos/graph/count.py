@@ -39,6 +39,12 @@ class Line:
         return self.times * sum(own) if own else 0
 
     @property
+    def active_parameters(self) -> Size:
+        """Those of them that one token uses."""
+        used, stored = self.node.op.active()
+        return self.parameters * used // stored if stored is not used else self.parameters
+
+    @property
     def weight_bytes(self) -> Size:
         """Bytes of those parameters as stored."""
         own = [t.nbytes for key, t in self.node.weights.items() if key not in self.node.tied]
@@ -59,6 +65,15 @@ class Count:
     buffer_bytes: Size
     state_bytes: Size
     uncounted: tuple[str, ...]
+
+    @property
+    def active_parameters(self) -> Size:
+        """Parameters that one token uses: all but the experts it is not sent to."""
+        total: Size = 0
+        for line in self.lines:
+            if line.node.weights:
+                total = total + line.active_parameters
+        return total
 
     @property
     def macs(self) -> Size:

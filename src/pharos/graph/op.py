@@ -171,6 +171,10 @@ class Op:
         """Stored tensors that are not trained, such as running statistics."""
         return {}
 
+    def active(self) -> tuple[Size, Size]:
+        """(used, stored): the share of its parameters that one token uses; experts use few."""
+        return 1, 1
+
     def state(self, *io: Tensor) -> dict[str, tuple[Size, ...]]:
         """Tensors kept from one call to the next: KV cache, hidden state."""
         return {}

@@ -7,6 +7,7 @@ from pharos.ops.activation import Activation
 from pharos.ops.attention import Attention
 from pharos.ops.conv import Conv2d
 from pharos.ops.elementwise import Add, Mul
+from pharos.ops.experts import Experts
 from pharos.ops.linear import Linear
 from pharos.ops.norm import BatchNorm, LayerNorm, RMSNorm
 from pharos.ops.rotary import Rotary
@@ -61,8 +62,8 @@ def separable(g: Builder, x: Value, channels: Size, stride: int = 1, bias: bool 
 
 
 def norm(kind: str, width: Size) -> LayerNorm | RMSNorm:
-    """Layer norm ("layer") or RMS norm ("rms") over the last dimension."""
-    return LayerNorm(width) if kind == "layer" else RMSNorm(width)
+    """Layer norm ("layer", or "layer_no_bias") or RMS norm ("rms") over the last dimension."""
+    return RMSNorm(width) if kind == "rms" else LayerNorm(width, bias=kind == "layer")
 
 
 def split_heads(g: Builder, x: Value, heads: Size, head_dim: Size, name: str) -> Value:
@@ -75,7 +76,8 @@ def split_heads(g: Builder, x: Value, heads: Size, head_dim: Size, name: str) ->
 def self_attention(
     g: Builder, x: Value, *, heads: Size, kv_heads: Size, head_dim: Size, names: tuple[str, ...],
     cached: Size = 0, keep: bool = False, causal: bool = True, bias: str = "none",
-    rotary: float | None = None, qk_norm: bool = False, algorithm: str = "tiled",
+    rotary: float | None = None, rotary_width: Size | None = None, qk_norm: bool = False,
+    algorithm: str = "tiled",
 ) -> Value:  # fmt: skip
     """Multi-head, grouped-query (kv_heads < heads) or multi-query (1) self-attention with projections.
 
@@ -84,7 +86,7 @@ def self_attention(
         names: of the projections: (query-key-value, output) fused, or (q, k, v, output).
         cached, keep, causal, algorithm: see `ops.attention.Attention`.
         bias: "none", "qkv" or "qkvo": which projections have one.
-        rotary: base of the rotary positions, or None.
+        rotary: base of the rotary positions, or None; rotary_width: features of a head they turn.
     """
     batch, tokens, width = x.shape
     with_bias = bias in ("qkv", "qkvo")
@@ -102,8 +104,8 @@ def self_attention(
     if qk_norm:
         q, k = g("q_norm", RMSNorm(head_dim), q), g("k_norm", RMSNorm(head_dim), k)
     if rotary is not None:
-        q = g("q_rotary", Rotary(rotary, cached), q)
-        k = g("k_rotary", Rotary(rotary, cached), k)
+        q = g("q_rotary", Rotary(rotary, cached, rotary_width), q)
+        k = g("k_rotary", Rotary(rotary, cached, rotary_width), k)
     # one query sees every key: the causal mask hides nothing
     hides = causal and not (isinstance(tokens, int) and tokens == 1)
     y = g("attention", Attention(hides, cached, keep, algorithm), q, k, v)
@@ -125,3 +127,12 @@ def feed_forward(
     up = g(names[1], Linear(width, wide, bias), x)
     y = g("gated", Mul(), g("act", Activation(function), gate), up)
     return g(names[2], Linear(wide, width, bias), y)
+
+
+def mixture(
+    g: Builder, x: Value, experts: Size, top_k: int, wide: Size, *, function: str, gated: bool
+) -> Value:
+    """A router and the experts it picks for each token."""
+    width = x.shape[-1]
+    logits = g("gate", Linear(width, experts, bias=False), x)
+    return g("experts", Experts(experts, top_k, width, wide, gated, function), x, logits)

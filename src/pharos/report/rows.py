@@ -71,6 +71,7 @@ def totals_row(count: Count) -> dict[str, Any]:
     """Totals of a graph."""
     return {
         "parameters": plain(count.parameters),
+        "active_parameters": plain(count.active_parameters),
         "buffers": plain(count.buffers),
         "macs": plain(count.macs),
         "flops": plain(count.flops),

@@ -71,6 +71,8 @@ def print_show(console: Console, model: str, family: str, count: Count, depth: i
         f"{count.graph.precision.weights}"
         + (f", buffers {fmt(count.buffer_bytes, 'B')})" if count.buffers else ")"),
     )
+    if isinstance(count.parameters, int) and count.active_parameters != count.parameters:
+        pair(console, "active", f"{_exact(count.active_parameters)} parameters a token")
     masked = count.work.masked_macs
     skipped = f"; a causal kernel runs {fmt(count.macs - masked, 'MAC')}" if not _zero(masked) else ""
     pair(
