@@ -14,6 +14,7 @@ TINY = {
     "gpt2": {"n_layer": 2, "n_embd": 64, "n_head": 4, "vocab_size": 1000},
     "llama": LLAMA | {"tie_word_embeddings": True},
     "mistral": LLAMA | {"sliding_window": None},
+    "mixtral": LLAMA | {"num_local_experts": 4},
     "qwen2": LLAMA,
     "qwen3": LLAMA | {"head_dim": 32},
     "phi3": LLAMA | {"pad_token_id": 0},
@@ -23,6 +24,7 @@ EXPECTED = {
     "gpt2": 1000 * 64 + 1024 * 64 + 2 * (12 * 64 * 64 + 13 * 64) + 2 * 64,
     "llama": 1000 * 64 + 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128 + 2 * 64) + 64,
     "mistral": 2 * 1000 * 64 + 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128 + 2 * 64) + 64,
+    "mixtral": 2 * 1000 * 64 + 2 * (64 * 64 * 2 + 64 * 32 * 2 + 4 * 64 + 4 * 3 * 64 * 128 + 2 * 64) + 64,
     "qwen2": 2 * 1000 * 64 + 2 * (64 * 64 * 2 + 64 * 32 * 2 + 128 + 3 * 64 * 128 + 2 * 64) + 64,
     "qwen3": 2 * 1000 * 64 + 2 * (64 * 128 * 2 + 64 * 64 * 2 + 64 + 3 * 64 * 128 + 2 * 64) + 64,
     "phi3": 2 * 1000 * 64 + 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128 + 2 * 64) + 64,
@@ -50,6 +52,7 @@ def test_parameters_as_transformers_counts_them(tmp_path, kind):
         theirs = transformers.AutoModelForCausalLM.from_config(config)
     assert sum(p.numel() for p in theirs.parameters()) == EXPECTED[kind]
     bare = transformers.AutoConfig.for_model(kind).to_dict()
+    bare["rope_theta"] = (bare.get("rope_parameters") or {}).get("rope_theta")
     assert {k: bare.get(k) for k in DEFAULTS[kind]} == DEFAULTS[kind]
 
 

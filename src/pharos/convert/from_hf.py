@@ -53,6 +53,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 131072,
         "sliding_window": 4096,
     },
+    "mixtral": {
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "intermediate_size": 14336,
+        "vocab_size": 32000,
+        "max_position_embeddings": 131072,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "rope_theta": 1e6,
+        "rms_norm_eps": 1e-5,
+    },
     "qwen2": {
         "num_hidden_layers": 32,
         "hidden_size": 4096,
@@ -92,7 +105,7 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
 
 
 def from_hf_config(path: str | Path) -> Model:
-    """A decoder from a local config.json, of model_type gpt2, llama, mistral, qwen2, qwen3 or phi3.
+    """A decoder from a local config.json, of model_type gpt2, llama, mistral, mixtral, qwen2, qwen3 or phi3.
 
     Raises:
         InputError: another model_type, or a feature that would change the count (sliding windows,
@@ -125,13 +138,13 @@ def _sizes(document: Document, kind: str) -> Decoder:
         return value
 
     for key, fine in HARMLESS.items():
-        if data.get(key) not in fine:
+        if data.get(key) not in fine and key not in DEFAULTS[kind]:
             raise InputError(f"is {data[key]!r}: Pharos would miscount it and refuses", where=f"{path} {key}")
     window, context = data.get("sliding_window"), None
     keys = GPT2_KEYS if kind == "gpt2" else LLAMA_KEYS
     found: dict[str, Any] = {ours: whole(theirs) for ours, theirs in keys.items()}
     context = found["max_context"]
-    windowed = kind in ("mistral", "phi3") or bool(data.get("use_sliding_window"))
+    windowed = kind in ("mistral", "mixtral", "phi3") or bool(data.get("use_sliding_window"))
     if windowed and isinstance(window, int) and not isinstance(window, bool) and window < context:
         raise InputError(
             f"is {window}: attention within a window would be miscounted",
@@ -153,6 +166,13 @@ def _sizes(document: Document, kind: str) -> Decoder:
     if written not in ACTIVATIONS:
         raise unknown("activation", str(written), [*ACTIVATIONS, *FUNCTIONS], where=path)
     found["activation"] = ACTIVATIONS[written]
+    rope = data.get("rope_parameters")
+    theta = data.get("rope_theta") or (rope.get("rope_theta") if isinstance(rope, dict) else None) or 10000.0
+    eps = data.get("layer_norm_epsilon" if kind == "gpt2" else "rms_norm_eps")
+    for key, value in (("rope_theta", theta), ("rms_norm_eps", 1.0 if eps is None else eps)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
+            raise InputError(f"must be a positive number, not {value!r}", where=f"{path} {key}")
+    found |= {"rope_theta": float(theta), "norm_eps": None if eps is None else float(eps)}
     found["tied"] = bool(data.get("tie_word_embeddings", False))
     if kind == "gpt2":
         inner = data.get("n_inner")
@@ -165,6 +185,8 @@ def _sizes(document: Document, kind: str) -> Decoder:
             "mlp_bias": True,
         }
         return Decoder(**found)
+    if kind == "mixtral":
+        found |= {"experts": whole("num_local_experts"), "top_k": whole("num_experts_per_tok")}
     bias = bool(data.get("attention_bias", False))
     found |= {
         "attention_bias": "qkv" if kind == "qwen2" else "qkvo" if bias else "none",

@@ -61,9 +61,11 @@ def separable(g: Builder, x: Value, channels: Size, stride: int = 1, bias: bool 
     return g("pointwise_relu", Activation("relu"), x)
 
 
-def norm(kind: str, width: Size) -> LayerNorm | RMSNorm:
+def norm(kind: str, width: Size, eps: float | None = None) -> LayerNorm | RMSNorm:
     """Layer norm ("layer", or "layer_no_bias") or RMS norm ("rms") over the last dimension."""
-    return RMSNorm(width) if kind == "rms" else LayerNorm(width, bias=kind == "layer")
+    if kind == "rms":
+        return RMSNorm(width, 1e-6 if eps is None else eps)
+    return LayerNorm(width, 1e-5 if eps is None else eps, bias=kind == "layer")
 
 
 def split_heads(g: Builder, x: Value, heads: Size, head_dim: Size, name: str) -> Value:

@@ -52,6 +52,7 @@ class Decoder:
     tied: bool = False
     qk_norm: bool = False
     rope_theta: float = 10000.0
+    norm_eps: float | None = None
     rotary_width: int = 0
     parallel: int = 0
     experts: int = 0
@@ -116,7 +117,7 @@ def decoder(name: str, work: Workload, sizes: Decoder) -> Graph:
         return block(g, x, sizes, cached=cached, keep=work.phase != "forward", gpt=gpt)
 
     x = g.repeat("transformer.h" if gpt else "model.layers", sizes.layers, layer, x)
-    x = g("transformer.ln_f" if gpt else "model.norm", norm(sizes.norm, sizes.hidden_size), x)
+    x = g("transformer.ln_f" if gpt else "model.norm", norm(sizes.norm, sizes.hidden_size, sizes.norm_eps), x)
     if work.phase == "prefill":
         x = g("last", Slice(1, tokens - 1, tokens), x)
     tied = {"weight": f"{stem}.weight"} if sizes.tied else None
@@ -163,7 +164,7 @@ def block(g: Builder, x: Value, sizes: Decoder, *, cached: Size, keep: bool, gpt
             return feed_forward(g, x, sizes.ffn_size, feeds, function=sizes.activation, bias=sizes.mlp_bias)
 
     def before(g: Builder, x: Value, i: int) -> Value:
-        return g(norms[i], norm(sizes.norm, sizes.hidden_size), x)
+        return g(norms[i], norm(sizes.norm, sizes.hidden_size, sizes.norm_eps), x)
 
     if sizes.parallel:
         first = before(g, x, 0)
