@@ -15,11 +15,13 @@ left out of the fit, set so that an 80% band holds 80% of them: 0.20 means a ban
 is `assumed` and carries a wide error. Errors of one profile are taken to move together, so the error of a network is
 the time-weighted mean of its kernels', which is wider than independent errors would give.
 
-Known to be rough: 16-bit convolutions on GPUs (no kernel measurements were at hand; four residual networks at batch
-1024 in mixed precision came out 1.1 to 1.3 times too slow on an RTX 4090 and 1.5 to 1.9 times too slow on an RTX 3090
-with channels last, inside the band), fp8 matrix products, decode attention (kernel selection changes with shape),
-and every class marked assumed. Caches between operators, clocks under power limits and host dispatch by operator are
-not modelled.
+Known to be rough: 16-bit convolutions on GPUs (fitted from V100 layers and from whole networks on an RTX 3090 and
+4090, so those two cards are no test of it), gathers (bytes per second hardly depend on the card's bandwidth), fp8
+matrix products, decode attention with very short contexts, int8 depthwise on Arm cores, and every class marked
+assumed. On DeepBench matrix products, which no fit used, the errors were 0.24 (V100 16-bit), 0.32 (V100 FP32) and 0.26
+(P100 FP32), all three predicted 20% to 30% too slow. The stated error is that of all left-out GPUs together: single ones
+reach from 0.09 (A40) to 0.52 (Arc B60). Caches between operators, clocks under power limits and host dispatch by
+operator are not modelled.
 
 | profile | class | types | phase | known | error | rows | fitted on |
 |---|---|---|---|---|---|---|---|

@@ -13,7 +13,7 @@ from pharos.passes.memory import Arena, arena, is_numeric, liveness
 from pharos.predict.energy import Energy, energy_of
 from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time
 from pharos.quantity.errors import unknown
-from pharos.quantity.evidence import Evidence, Figure, banded, counted, merge, unknown_figure
+from pharos.quantity.evidence import Evidence, Figure, Kind, banded, counted, merge, unknown_figure
 from pharos.quantity.sizes import Size, is_array, is_int, maximum, minimum
 
 # What the iron law leaves out of a device's memory on a GPU. Source: CUDA context 0.3 to 0.6 GB,
@@ -205,7 +205,7 @@ def predict(
         latency, overhead = latency + wait, overhead + wait
         shares["overhead"] = shares["overhead"] + wait
         if host.get("source"):
-            evidence.append(Evidence(kind=evidence[0].kind, where=str(host["source"])))
+            evidence.append(Evidence(kind=Kind(host["known"]), where=str(host["source"])))
     energy = energy_of(operations, latency, machine, profile, graph.precision)
     uncounted = counts.uncounted
     figure = banded(latency, "s", error, evidence)
