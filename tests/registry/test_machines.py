@@ -185,3 +185,15 @@ def test_a_wrong_file_is_told_by_line(tmp_path, text, told):
     with pytest.raises(PharosError, match=r"wrong\.yaml:\d") as caught:
         from_file(path)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_machine_can_be_shown(name):
+    from rich.console import Console
+
+    from pharos.report.catalogue import print_machine
+
+    screen = Console(width=80, record=True, quiet=True)
+    print_machine(screen, find_machine(name))
+    data = read_yaml(folder("machines")[name][0]).data
+    assert all(isinstance(alias, str) for alias in data["aliases"])

@@ -271,7 +271,7 @@ class _Reader:
             kind=data["kind"],
             year=data.get("year"),
             vendor=str(data.get("vendor", "")),
-            aliases=tuple(data.get("aliases") or ()),
+            aliases=tuple(map(str, data.get("aliases") or ())),
             peaks=self.peaks(),
             vector_peaks={
                 d: self.known(f"{d} vector peak", "FLOP/s", "vector_peaks", d, "ops_per_s")
