@@ -69,3 +69,31 @@ def test_intensity_of_a_matrix_vector_product_is_the_textbooks_half():
     counted = count(find("mlp(widths=[2048, 2048], bias=False)").graph())
     assert counted.intensity("weights_only") == 0.5
     assert counted.weight_bytes == 16 * 2**20
+
+
+def test_a_round_of_two_layers_counts_its_names_in_twos():
+    from pharos.graph.serial import from_dict, to_dict
+    from pharos.passes.fuse import kernels
+
+    def narrow(g, x):
+        return g("fc", Linear(4, 4), x)
+
+    def wide(g, x):
+        with g.scope("mlp"):
+            return g("down", Linear(8, 4), g("up", Linear(4, 8), x))
+
+    g = Builder("twos")
+    x = g.repeat("layers", 3, [narrow, wide], g.input("x", (2, 4)), start=1)
+    graph = g.finish(x)
+    named = set(graph.parameter_names())
+    assert {n.rpartition(".")[0] for n in named} == {
+        f"layers.{i}.{part}" for i in (1, 3, 5) for part in ("fc",)
+    } | {f"layers.{i}.mlp.{part}" for i in (2, 4, 6) for part in ("up", "down")}
+    assert [name for _, _, name in graph.walk()] == [
+        "layers.1-5:2.fc", "layers.2-6:2.mlp.up", "layers.2-6:2.mlp.down",
+    ]  # fmt: skip
+    counted = count(graph)
+    assert counted.parameters == 3 * (20 + 40 + 36)
+    assert len(kernels(counted, fused=True)) == 3
+    assert from_dict(to_dict(graph)) == graph
+    assert count(graph.expanded()).parameters == counted.parameters

@@ -75,7 +75,12 @@ class Repeat:
     """A body that runs `count` times in a row, each time with weights and state of its own.
 
     The body's outputs are its first inputs in the next round; further inputs stay the same.
-    Parameters are called ``{name}.{start + i}.{path in the body}``.
+    Parameters are called ``{name}.{start + i}.{path in the body}``. A round may be several layers in
+    turn, such as one of local and one of global attention: then paths in the body begin with the
+    number of the layer in its round, and ``{j}.{path}`` is ``{name}.{start + i * period + j}.{path}``.
+
+    Args:
+        period: layers in a round.
     """
 
     name: str
@@ -84,18 +89,24 @@ class Repeat:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     start: int = 0
+    period: int = 1
 
-    def label(self, i: int) -> str:
-        """Name prefix of round `i`, counted from 0."""
-        return f"{self.name}.{self.start + i}"
+    def path(self, i: int, inside: str) -> str:
+        """Full name in round `i`, counted from 0, of what is called `inside` in the body."""
+        if self.period == 1:
+            return f"{self.name}.{self.start + i}.{inside}"
+        layer, _, rest = inside.partition(".")
+        return f"{self.name}.{self.start + i * self.period + int(layer)}.{rest}"
 
-    @property
-    def title(self) -> str:
-        """Name of all rounds together: layer3.1-5."""
+    def title(self, inside: str) -> str:
+        """Name in all rounds together: layer3.1-5.conv2, or layers.0-46:2.mlp for every second."""
+        first = self.path(0, inside)
         if isinstance(self.count, int) and self.count == 1:
-            return self.label(0)
-        last = self.start + self.count - 1
-        return f"{self.name}.{self.start}-{last}"
+            return first
+        rest = inside if self.period == 1 else inside.partition(".")[2]
+        number = int(first[len(self.name) + 1 : len(first) - len(rest) - 1])
+        step = "" if self.period == 1 else f":{self.period}"
+        return f"{self.name}.{number}-{number + (self.count - 1) * self.period}{step}.{rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +123,7 @@ class Graph:
 
     def walk(self) -> Iterator[tuple[Node, Size, str]]:
         """Each distinct node with the number of times it runs and its folded full name."""
-        return _walk(self.nodes, 1, "")
+        return _walk(self.nodes, 1, ())
 
     def expanded(self, most: int | None = None) -> "Graph":
         """The same graph with every Repeat written out.
@@ -122,7 +133,7 @@ class Graph:
                 enough for peaks because the rounds between them are alike.
         """
         rename: dict[str, str] = {}
-        nodes = tuple(_expand(self.nodes, "", rename, most))
+        nodes = tuple(_expand(self.nodes, str, rename, most))
         outputs = tuple(Value(rename.get(v.name, v.name), v.tensor) for v in self.outputs)
         return replace(self, nodes=nodes, outputs=outputs)
 
@@ -137,24 +148,33 @@ class Graph:
         return found
 
 
-def _walk(nodes: Sequence["Node | Repeat"], times: Size, prefix: str) -> Iterator[tuple[Node, Size, str]]:
+def folded_name(name: str, rounds: Sequence[Repeat]) -> str:
+    """Full name of a node in the innermost of nested `rounds`, given outermost first."""
+    for around in reversed(rounds):
+        name = around.title(name)
+    return name
+
+
+def _walk(
+    nodes: Sequence["Node | Repeat"], times: Size, rounds: tuple[Repeat, ...]
+) -> Iterator[tuple[Node, Size, str]]:
     for node in nodes:
         if isinstance(node, Repeat):
-            yield from _walk(node.body.nodes, times * node.count, f"{prefix}{node.title}.")
+            yield from _walk(node.body.nodes, times * node.count, (*rounds, node))
         else:
-            yield node, times, prefix + node.name
+            yield node, times, folded_name(node.name, rounds)
 
 
 def _expand(
-    nodes: Sequence["Node | Repeat"], prefix: str, rename: dict[str, str], most: int | None
+    nodes: Sequence["Node | Repeat"], place: Callable[[str], str], rename: dict[str, str], most: int | None
 ) -> Iterator[Node]:
     for node in nodes:
         if isinstance(node, Node):
             for out in node.outputs:
-                rename[out] = prefix + out
+                rename[out] = place(out)
             yield replace(
                 node,
-                name=prefix + node.name,
+                name=place(node.name),
                 inputs=tuple(rename.get(i, i) for i in node.inputs),
                 outputs=tuple(rename[o] for o in node.outputs),
             )
@@ -167,7 +187,11 @@ def _expand(
         arriving = [rename.get(i, i) for i in node.inputs]
         for i in rounds:
             inner = dict(zip((v.name for v in node.body.inputs), arriving, strict=True))
-            yield from _expand(node.body.nodes, f"{prefix}{node.label(i)}.", inner, most)
+
+            def within(name: str, i: int = i, node: Repeat = node) -> str:
+                return place(node.path(i, name))
+
+            yield from _expand(node.body.nodes, within, inner, most)
             leaving = [inner.get(v.name, v.name) for v in node.body.outputs]
             arriving[: len(leaving)] = leaving
         rename.update(zip(node.outputs, arriving, strict=False))
@@ -249,12 +273,15 @@ class Builder:
         self,
         name: str,
         count: Size,
-        body: Callable[..., Any],
+        body: Callable[..., Any] | Sequence[Callable[..., Any]],
         *values: Value,
         shared: Sequence[Value] = (),
         start: int = 0,
     ) -> Any:
         """Appends `count` rounds of ``body(g, *values, *shared)``, which returns new `values`.
+
+        Args:
+            body: one layer, or the layers of a round in turn; `count` counts rounds.
 
         Raises:
             SizeError: when a round does not return what the next one needs.
@@ -263,7 +290,15 @@ class Builder:
             return values[0] if len(values) == 1 else values
         inner = Builder(f"{self.name}: {self._scope}{name}", self.precision)
         arriving = [inner.input(f"in{i}", v.shape, v.tensor.dtype) for i, v in enumerate([*values, *shared])]
-        result = body(inner, *arriving)
+        result: Any
+        if callable(body):
+            period, result = 1, body(inner, *arriving)
+        else:
+            period, result = len(body), tuple(arriving[: len(values)])
+            for j, layer in enumerate(body):
+                with inner.scope(str(j)):
+                    given = result if isinstance(result, tuple) else (result,)
+                    result = layer(inner, *given, *arriving[len(values) :])
         leaving = result if isinstance(result, tuple) else (result,)
         for before, after in zip(values, leaving, strict=True):
             if not same_shape(before.shape, after.shape):
@@ -274,7 +309,7 @@ class Builder:
         path = self._scope + name
         names = tuple([f"{path}.out{start}:{i}" for i in range(len(leaving))])
         sources = tuple([v.name for v in (*values, *shared)])
-        self._nodes.append(Repeat(self._scope + name, inner.finish(*leaving), count, sources, names, start))
+        self._nodes.append(Repeat(path, inner.finish(*leaving), count, sources, names, start, period))
         outs = tuple([Value(n, v.tensor) for n, v in zip(names, leaving, strict=True)])
         return outs if isinstance(result, tuple) else outs[0]
 

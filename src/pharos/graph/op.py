@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, dataclass_transform
 
 from pharos.graph.tensor import Tensor, shape_text
@@ -114,6 +114,20 @@ class Parallelism:
     tree: Size = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a forward pass keeps of one call until its gradients are taken; parameters are kept anyway.
+
+    Args:
+        inputs, outputs: indices of the input and output tensors.
+        extra: tensors that neither is, by name: statistics of a norm, a mask, indices of a maximum.
+    """
+
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
 class Tally:
     """Counts what a loop form executes, for comparison with the cost rule."""
 
@@ -195,6 +209,32 @@ class Op:
     def workspace(self, *io: Tensor) -> Size:
         """Bytes of scratch memory held while it runs."""
         return 0
+
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        """Operations of the backward pass of one call.
+
+        Args:
+            wanted: for each input, whether its gradient is asked for; those of all weights are.
+            io: inputs, then outputs of the forward call.
+        """
+        raise self.refuse("has no gradient rule")
+
+    def saved(self, *io: Tensor) -> Saved:
+        """What the forward pass keeps for `gradient`, as one fused kernel would."""
+        raise self.refuse("has no gradient rule")
+
+    def gradient_traffic(self, wanted: Sequence[bool], node: "Node") -> Traffic:
+        """Bytes of the backward pass: saved tensors and output gradients read, wanted ones written.
+
+        Weights are read, and their gradients written, once.
+        """
+        kept = self.saved(*node.io)
+        read = [node.ins[i] for i in kept.inputs] + [node.outs[i] for i in kept.outputs]
+        return Traffic(
+            weights=2 * node.weight_bytes,
+            inputs=sum(t.nbytes for t in (*read, *kept.extra.values(), *node.outs)),
+            outputs=sum(t.nbytes for t, want in zip(node.ins, wanted, strict=True) if want),
+        )
 
     def class_of(self, *io: Tensor) -> str:
         """The cost class of this call; overridden where it depends on the hyperparameters."""

@@ -59,6 +59,7 @@ def _repeat(r: Repeat) -> dict[str, Any]:
         "repeat": r.name,
         "count": r.count,
         "start": r.start,
+        "period": r.period,
         "inputs": list(r.inputs),
         "outputs": list(r.outputs),
         "body": _graph(r.body),
@@ -122,4 +123,5 @@ def _read_repeat(row: dict[str, Any]) -> Repeat:
         tuple(row["inputs"]),
         tuple(row["outputs"]),
         row["start"],
+        row["period"],
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pharos.graph.count import Count, Line
-from pharos.graph.graph import Graph, Node, Repeat
+from pharos.graph.graph import Graph, Node, Repeat, folded_name
 from pharos.graph.op import Traffic, Work
 from pharos.quantity.sizes import Size
 
@@ -43,13 +43,13 @@ def kernels(counted: Count, *, fused: bool) -> tuple[Kernel, ...]:
     """
     by_name = {line.name: line for line in counted.lines}
     found: list[Kernel] = []
-    _level(counted.graph.nodes, counted.graph, "", by_name, fused, found)
+    _level(counted.graph.nodes, counted.graph, (), by_name, fused, found)
     return tuple(found)
 
 
 def _level(
-    nodes: Sequence[Node | Repeat], graph: Graph, prefix: str, by_name: dict[str, Line], fused: bool,
-    found: list[Kernel],
+    nodes: Sequence[Node | Repeat], graph: Graph, rounds: tuple[Repeat, ...], by_name: dict[str, Line],
+    fused: bool, found: list[Kernel],
 ) -> None:  # fmt: skip
     readers: dict[str, int] = {}
     for name in [*(i for n in nodes for i in n.inputs), *(v.name for v in graph.outputs)]:
@@ -57,9 +57,9 @@ def _level(
     made: dict[str, int] = {}
     for node in nodes:
         if isinstance(node, Repeat):
-            _level(node.body.nodes, node.body, f"{prefix}{node.title}.", by_name, fused, found)
+            _level(node.body.nodes, node.body, (*rounds, node), by_name, fused, found)
             continue
-        line = by_name[prefix + node.name]
+        line = by_name[folded_name(node.name, rounds)]
         if line.cost_class == "view":
             # a view of a kernel's result still is that kernel's result
             source = made.get(node.inputs[0]) if node.inputs else None
