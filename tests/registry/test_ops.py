@@ -106,11 +106,9 @@ def past(op, inputs):
     if not getattr(op, "cached", 0):
         return {}
     rng = np.random.default_rng(1)
-    k, v = inputs[1], inputs[2]
-    return {
-        "past_k": rng.normal(size=(*k.shape[:2], op.cached, k.shape[3])),
-        "past_v": rng.normal(size=(*v.shape[:2], op.cached, v.shape[3])),
-    }
+    held = op.state(*map(Tensor, [x.shape for x in inputs]))
+    shapes = {name: (*shape[:2], op.cached, shape[3]) for name, shape in held.items()}
+    return {f"past_{name}": rng.normal(size=shape) for name, shape in shapes.items()}
 
 
 def tuple_of(x):
