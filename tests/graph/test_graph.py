@@ -97,3 +97,27 @@ def test_a_round_of_two_layers_counts_its_names_in_twos():
     assert len(kernels(counted, fused=True)) == 3
     assert from_dict(to_dict(graph)) == graph
     assert count(graph.expanded()).parameters == counted.parameters
+
+
+def test_a_parameter_may_belong_to_the_enclosing_module():
+    from pharos.graph.serial import from_dict, to_dict
+    from pharos.ops.elementwise import Mul
+    from pharos.ops.stored import Stored
+
+    def layer(g, x):
+        with g.scope("attn"):
+            return g("scaled", Mul(), g("scale", Stored((4,), key="gamma"), home=""), x)
+
+    g = Builder("homes")
+    x = g("cls", Mul(), g("token", Stored((4,), key="class_token"), home=""), g.input("x", (2, 4)))
+    x = g.repeat("layers", 2, [layer, layer], x)
+    graph = g.finish(x)
+    names = ["class_token", *(f"layers.{i}.attn.gamma" for i in range(4))]
+    assert list(graph.parameter_names()) == names
+    assert from_dict(to_dict(graph)) == graph
+    torch = pytest.importorskip("torch")
+    from pharos.convert.to_torch import to_torch
+
+    module = to_torch(graph)
+    module.load_state_dict({name: torch.full((4,), 2.0) for name in names})
+    assert float(module(torch.ones(2, 4)).detach().mean()) == 2.0**5

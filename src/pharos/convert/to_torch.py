@@ -35,7 +35,10 @@ def to_torch(graph: Graph) -> Any:
             for node in nodes:
                 made = node.op.torch(torch)
                 if isinstance(made, torch.nn.Module):
-                    _place(torch, self, node.name, made)
+                    if node.home is None:
+                        _place(torch, self, node.name, made)
+                    else:
+                        _lend(torch, self, node.home, made)
                 # kept outside the module tree, so that names are the graph's alone
                 self.calls[node.name] = made
             for node in nodes:
@@ -55,6 +58,19 @@ def to_torch(graph: Graph) -> Any:
             return found[0] if len(found) == 1 else found
 
     return Network()
+
+
+def _lend(torch: Any, root: Any, home: str, module: Any) -> None:
+    """Registers a module's own tensors under another module's name; the module keeps using them."""
+    at = root
+    for part in home.split(".")[:-1]:
+        if part not in at._modules:
+            at.add_module(part, torch.nn.Module())
+        at = at._modules[part]
+    for key, parameter in module._parameters.items():
+        at.register_parameter(key, parameter)
+    for key, buffer in module._buffers.items():
+        at.register_buffer(key, buffer)
 
 
 def _place(torch: Any, root: Any, path: str, module: Any) -> None:

@@ -36,6 +36,8 @@ class Node:
         inputs, outputs: names of values; `ins`, `outs` their tensors.
         weights, buffers, state: tensors by the operator's own names.
         tied: weights that are another node's parameter: own name -> full parameter name.
+        home: what stands before its parameters' names, if that is not its own name: a module of the
+            reference implementation may own a parameter that one of several operators uses.
     """
 
     name: str
@@ -48,6 +50,11 @@ class Node:
     buffers: dict[str, Tensor] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
+    home: str | None = None
+
+    def parameter(self, key: str) -> str:
+        """Full name of one of its weights or buffers."""
+        return f"{self.name}.{key}" if self.home is None else f"{self.home}{key}"
 
     @property
     def weight_bytes(self) -> Size:
@@ -144,7 +151,7 @@ class Graph:
             assert isinstance(node, Node)
             for key, tensor in node.weights.items():
                 if key not in node.tied:
-                    found[f"{node.name}.{key}"] = tensor
+                    found[node.parameter(key)] = tensor
         return found
 
 
@@ -177,6 +184,7 @@ def _expand(
                 name=place(node.name),
                 inputs=tuple(rename.get(i, i) for i in node.inputs),
                 outputs=tuple(rename[o] for o in node.outputs),
+                home=None if node.home is None else place(node.home),
             )
             continue
         if not isinstance(node.count, int):
@@ -228,11 +236,14 @@ class Builder:
         finally:
             self._scope = outer
 
-    def __call__(self, name: str, op: Op, *values: Value, tied: dict[str, str] | None = None) -> Any:
+    def __call__(
+        self, name: str, op: Op, *values: Value, tied: dict[str, str] | None = None, home: str | None = None
+    ) -> Any:
         """Appends `op`; returns its output value, or a tuple of them.
 
         Args:
             tied: parameters shared with another node, own name -> full name of the owner's.
+            home: name that its parameters are under instead of `name`; "" for the enclosing scope.
 
         Raises:
             SizeError: with the node's name in front, when the shapes do not fit.
@@ -263,6 +274,7 @@ class Builder:
                 {k: Tensor(s, precision.weights) for k, s in buffers.items()} if buffers else _NONE,
                 {k: Tensor(s, kept) for k, s in state.items()} if state else _NONE,
                 tied or _NONE,
+                home if home is None else f"{self._scope}{home}." if home else self._scope,
             )
         )
         if len(outs) == 1 and not isinstance(made, tuple):

@@ -51,6 +51,8 @@ def _node(n: Node) -> dict[str, Any]:
             row[key] = {k: _tensor(t) for k, t in getattr(n, key).items()}
     if n.tied:
         row["tied"] = dict(n.tied)
+    if n.home is not None:
+        row["home"] = n.home
     return row
 
 
@@ -112,6 +114,7 @@ def _read_node(row: dict[str, Any]) -> Node:
     return Node(
         row["name"], op, tuple(row["inputs"]), tuple(row["outputs"]), tuple(map(_read_tensor, row["ins"])),
         tuple(map(_read_tensor, row["outs"])), **tensors, tied=dict(row.get("tied", {})),
+        home=row.get("home"),
     )  # fmt: skip
 
 

@@ -13,21 +13,23 @@ class Stored(Op):
 
     Args:
         trainable: False for a constant that training leaves alone.
+        key: the parameter's own name.
     """
 
     size: tuple[Size, ...]
     trainable: bool = True
     dtype: str = ACTIVATIONS
+    key: str = "weight"
 
     def shape(self, *inputs: Tensor) -> Tensor:
         self.need(not inputs, "takes no input", *inputs)
         return Tensor(self.size, self.dtype)
 
     def weights(self) -> dict[str, tuple[Size, ...]]:
-        return {"weight": self.size} if self.trainable else {}
+        return {self.key: self.size} if self.trainable else {}
 
     def buffers(self) -> dict[str, tuple[Size, ...]]:
-        return {} if self.trainable else {"weight": self.size}
+        return {} if self.trainable else {self.key: self.size}
 
     def traffic(self, node: Any) -> Traffic:
         return Traffic()
@@ -35,25 +37,25 @@ class Stored(Op):
     def primitives(self, *io: Tensor) -> dict[str, Size]:
         return {}
 
-    def loops(self, tally: Tally, *, weight: Any) -> Any:
-        return weight
+    def loops(self, tally: Tally, **weights: Any) -> Any:
+        return weights[self.key]
 
     def torch(self, torch: Any) -> Any:
-        size, trainable = self.size, self.trainable
+        size, trainable, key = self.size, self.trainable, self.key
 
         class Holder(torch.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
                 if trainable:
-                    self.weight = torch.nn.Parameter(torch.zeros(size))
+                    self.register_parameter(key, torch.nn.Parameter(torch.zeros(size)))
                 else:
-                    self.register_buffer("weight", torch.zeros(size))
+                    self.register_buffer(key, torch.zeros(size))
 
             def forward(self) -> Any:
-                return self.weight
+                return getattr(self, key)
 
         return Holder()
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
-        return cls((pick.size(1, 3), pick.size(1, 4)), pick.choice([True, False])), []
+        return cls((pick.size(1, 3), pick.size(1, 4)), pick.choice([True, False]), key=pick.choice(["weight", "class_token"])), []
