@@ -21,7 +21,8 @@ def to_torch(graph: Graph) -> Any:
         import torch
     except ModuleNotFoundError:
         raise InputError("running a graph needs torch", hint="pip install 'pharos-nn[torch]'") from None
-    nodes = [n for n in graph.expanded().nodes if isinstance(n, Node)]
+    plain = graph.expanded()
+    nodes = [n for n in plain.nodes if isinstance(n, Node)]
     for node in nodes:
         if getattr(node.op, "cached", 0):
             raise InputError(
@@ -54,7 +55,7 @@ def to_torch(graph: Graph) -> Any:
                 made = self.calls[node.name](*[values[i] for i in node.inputs])
                 results = made if isinstance(made, (tuple, list)) else (made,)
                 values.update(zip(node.outputs, results, strict=True))
-            found = tuple(values[v.name] for v in graph.outputs)
+            found = tuple(values[v.name] for v in plain.outputs)
             return found[0] if len(found) == 1 else found
 
     return Network()

@@ -58,4 +58,5 @@ class Stored(Op):
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
-        return cls((pick.size(1, 3), pick.size(1, 4)), pick.choice([True, False]), key=pick.choice(["weight", "class_token"])), []
+        key = pick.choice(["weight", "class_token"])
+        return cls((pick.size(1, 3), pick.size(1, 4)), pick.choice([True, False]), key=key), []
