@@ -171,3 +171,16 @@ def test_loose_names():
 def test_mobilenet_v2_scales_as_published(width, resolution, macs):
     counted = count(find(f"mobilenet_v2(width={width}, resolution={resolution}, classes=1001)").graph())
     assert counted.macs == pytest.approx(macs, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n in folder("models")])
+def test_kv_cache_of_a_token(name):
+    """Numbers that one more token keeps, as computed independently from the published sizes."""
+    known = read_yaml(folder("models")[name][0]).data.get("kv_cache_elements_per_token")
+    if known is None:
+        return
+    held = [
+        count(find(name).graph(Workload(phase=phase, context=n, precision="fp16"))).state_bytes
+        for phase, n in (("prefill", 64), ("decode", 65))
+    ]
+    assert held == [64 * 2 * known, 65 * 2 * known]

@@ -91,7 +91,7 @@ def figures(op, tensors):
 
 def arrays(op, tensors, seed):
     rng = np.random.default_rng(seed)
-    rows = getattr(op, "num_embeddings", 4)
+    rows = getattr(op, "num_embeddings", getattr(op, "num_experts", 4))
     inputs = [
         rng.integers(0, rows, t.shape) if t.dtype.startswith("int") else rng.normal(size=t.shape)
         for t in tensors

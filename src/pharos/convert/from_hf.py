@@ -190,6 +190,6 @@ def _sizes(document: Document, kind: str) -> Decoder:
     bias = bool(data.get("attention_bias", False))
     found |= {
         "attention_bias": "qkv" if kind == "qwen2" else "qkvo" if bias else "none",
-        "mlp_bias": bool(data.get("mlp_bias", False)), "qk_norm": kind == "qwen3",
+        "mlp_bias": bool(data.get("mlp_bias", False)), "qk_norm": "rms" if kind == "qwen3" else "none",
     }  # fmt: skip
     return Decoder(**found)

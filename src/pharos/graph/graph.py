@@ -260,8 +260,7 @@ class Builder:
         names = (path,) if len(outs) == 1 else tuple([f"{path}:{i}" for i in range(len(outs))])
         precision = self.precision
         weights, buffers, state = op.weights(), op.buffers(), op.state(*ins, *outs)
-        # keys and values may be stored narrower than they are computed; a recurrent state may not
-        kept = precision.kv_cache if op.cost_class == "attention" else precision.activations
+        kept = getattr(precision, op.state_precision)
         self._nodes.append(
             Node(
                 path,

@@ -168,6 +168,8 @@ class Op:
     onnx: ClassVar[tuple[str, ...]] = ()
     # False for a stand-in whose work is not known: totals that hold it are "at least".
     is_counted: ClassVar[bool] = True
+    # The field of Precision that its state is stored in: keys and values may be narrower than activations.
+    state_precision: ClassVar[str] = "activations"
 
     def shape(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Output tensor or tensors.

@@ -1,17 +1,21 @@
 """Blocks that the families share: convolution, residual, separable, attention, feed-forward."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pharos.graph.graph import Builder, Value
 from pharos.ops.activation import Activation
 from pharos.ops.attention import Attention
+from pharos.ops.cache import Cache
 from pharos.ops.conv import Conv2d
 from pharos.ops.elementwise import Add, Mul
 from pharos.ops.experts import Experts
-from pharos.ops.linear import Linear
+from pharos.ops.linear import Linear, MatMul
 from pharos.ops.norm import BatchNorm, LayerNorm, RMSNorm
 from pharos.ops.rotary import Rotary
-from pharos.ops.shape_ops import Reshape, Split, Transpose
+from pharos.ops.router import Router
+from pharos.ops.shape_ops import Concat, Expand, Reshape, Split, Transpose
+from pharos.ops.stored import Stored
 from pharos.quantity.sizes import Size
 
 
@@ -62,9 +66,9 @@ def separable(g: Builder, x: Value, channels: Size, stride: int = 1, bias: bool 
 
 
 def norm(kind: str, width: Size, eps: float | None = None) -> LayerNorm | RMSNorm:
-    """Layer norm ("layer", or "layer_no_bias") or RMS norm ("rms") over the last dimension."""
-    if kind == "rms":
-        return RMSNorm(width, 1e-6 if eps is None else eps)
+    """Norm over the last dimension: "layer", "layer_no_bias", "rms", or "rms_offset" of weight 1 + w."""
+    if kind in ("rms", "rms_offset"):
+        return RMSNorm(width, 1e-6 if eps is None else eps, unit_offset=kind == "rms_offset")
     return LayerNorm(width, 1e-5 if eps is None else eps, bias=kind == "layer")
 
 
@@ -77,43 +81,133 @@ def split_heads(g: Builder, x: Value, heads: Size, head_dim: Size, name: str) ->
 
 def self_attention(
     g: Builder, x: Value, *, heads: Size, kv_heads: Size, head_dim: Size, names: tuple[str, ...],
-    cached: Size = 0, keep: bool = False, causal: bool = True, bias: str = "none",
-    rotary: float | None = None, rotary_width: Size | None = None, qk_norm: bool = False,
-    algorithm: str = "tiled",
+    attention: Attention, bias: str = "none", rotary: Rotary | None = None, by_head: bool = False,
+    qk_norm: RMSNorm | None = None, norm_after: bool = False, sinks: bool = False,
 ) -> Value:  # fmt: skip
     """Multi-head, grouped-query (kv_heads < heads) or multi-query (1) self-attention with projections.
 
     Args:
         x: [B, T, width].
         names: of the projections: (query-key-value, output) fused, or (q, k, v, output).
-        cached, keep, causal, algorithm: see `ops.attention.Attention`.
+        attention: the operator in the middle, with its mask, cache and pattern.
         bias: "none", "qkv" or "qkvo": which projections have one.
-        rotary: base of the rotary positions, or None; rotary_width: features of a head they turn.
+        rotary: positions turned into queries and keys.
+        by_head: a fused projection holds q, k and v of each head together.
+        qk_norm: a norm over head_dim of queries and keys, before the rotary positions or after.
+        sinks: a learned logit a head takes part in the softmax.
     """
     batch, tokens, width = x.shape
     with_bias = bias in ("qkv", "qkvo")
-    if len(names) == 2:
-        together = (heads + 2 * kv_heads) * head_dim
-        qkv = g(names[0], Linear(width, together, with_bias), x)
-        q, k, v = g("split", Split((heads * head_dim, kv_heads * head_dim, kv_heads * head_dim), 2), qkv)
+    if len(names) == 2 and by_head:
+        qkv = g(names[0], Linear(width, 3 * heads * head_dim, with_bias), x)
+        qkv = g("by_head", Reshape((batch, tokens, heads, 3 * head_dim)), qkv)
+        parts = g("split", Split((head_dim, head_dim, head_dim), 3), qkv)
+        swap = Transpose((0, 2, 1, 3), view=True)
+        q, k, v = (g(f"{n}_swap", swap, part) for n, part in zip("qkv", parts, strict=True))
     else:
-        q = g(names[0], Linear(width, heads * head_dim, with_bias), x)
-        k = g(names[1], Linear(width, kv_heads * head_dim, with_bias), x)
-        v = g(names[2], Linear(width, kv_heads * head_dim, with_bias), x)
-    q = split_heads(g, q, heads, head_dim, "q")
-    k = split_heads(g, k, kv_heads, head_dim, "k")
-    v = split_heads(g, v, kv_heads, head_dim, "v")
-    if qk_norm:
-        q, k = g("q_norm", RMSNorm(head_dim), q), g("k_norm", RMSNorm(head_dim), k)
-    if rotary is not None:
-        q = g("q_rotary", Rotary(rotary, cached, rotary_width), q)
-        k = g("k_rotary", Rotary(rotary, cached, rotary_width), k)
-    # one query sees every key: the causal mask hides nothing
-    hides = causal and not (isinstance(tokens, int) and tokens == 1)
-    y = g("attention", Attention(hides, cached, keep, algorithm), q, k, v)
+        if len(names) == 2:
+            together = (heads + 2 * kv_heads) * head_dim
+            qkv = g(names[0], Linear(width, together, with_bias), x)
+            q, k, v = g("split", Split((heads * head_dim, kv_heads * head_dim, kv_heads * head_dim), 2), qkv)
+        else:
+            q = g(names[0], Linear(width, heads * head_dim, with_bias), x)
+            k = g(names[1], Linear(width, kv_heads * head_dim, with_bias), x)
+            v = g(names[2], Linear(width, kv_heads * head_dim, with_bias), x)
+        q = split_heads(g, q, heads, head_dim, "q")
+        k = split_heads(g, k, kv_heads, head_dim, "k")
+        v = split_heads(g, v, kv_heads, head_dim, "v")
+    if qk_norm and not norm_after:
+        q, k = g("q_norm", qk_norm, q), g("k_norm", qk_norm, k)
+    if rotary:
+        q, k = g("q_rotary", rotary, q), g("k_rotary", rotary, k)
+    if qk_norm and norm_after:
+        q, k = g("q_norm", qk_norm, q), g("k_norm", qk_norm, k)
+    extra = [g("sinks", Stored((heads,), key="sinks"), home="")] if sinks else []
+    y = g("attention", attention, q, k, v, *extra)
     y = g("merge_swap", Transpose((0, 2, 1, 3), view=True), y)
     y = g("merge_heads", Reshape((batch, tokens, heads * head_dim)), y)
     return g(names[-1], Linear(heads * head_dim, width, bias == "qkvo"), y)
+
+
+def latent_attention(
+    g: Builder, x: Value, *, heads: Size, q_rank: Size | None, kv_rank: Size, nope_dim: Size,
+    rope_dim: Size, v_dim: Size, attention: Attention, rotary: Rotary, absorbed: bool,
+) -> Value:  # fmt: skip
+    """Multi-head latent attention: one latent vector a token stands for the keys and values of all heads.
+
+    Queries and keys have `nope_dim` features without and `rope_dim` with positions; the cache holds
+    kv_rank + rope_dim numbers a token. Expanded, keys and values are made from the latents of all
+    tokens; absorbed, their matrices are multiplied into queries and results and attention reads the
+    latents themselves, as decoding does. Source: DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.
+
+    Args:
+        x: [B, T, width].
+        q_rank: width that queries are compressed to, None for a direct projection.
+    """
+    batch, tokens, width = x.shape
+    each, out = nope_dim + rope_dim, heads * (nope_dim + v_dim)
+    if q_rank is None:
+        q = g("q_proj", Linear(width, heads * each, False), x)
+    else:
+        q = g("q_a_proj", Linear(width, q_rank, False), x)
+        q = g("q_b_proj", Linear(q_rank, heads * each, False), g("q_a_layernorm", RMSNorm(q_rank), q))
+    q = split_heads(g, q, heads, each, "q")
+    q_plain, q_turned = g("q_split", Split((nope_dim, rope_dim), 3), q)
+    q_turned = g("q_rotary", rotary, q_turned)
+    both = g("kv_a_proj_with_mqa", Linear(width, kv_rank + rope_dim, False), x)
+    latent, k_turned = g("kv_split", Split((kv_rank, rope_dim), 2), both)
+    latent = g("kv_a_layernorm", RMSNorm(kv_rank), latent)
+    latent = split_heads(g, latent, 1, kv_rank, "latent")
+    k_turned = g("k_rotary", rotary, split_heads(g, k_turned, 1, rope_dim, "k"))
+    scale = float(each) ** -0.5 if attention.scale is None else attention.scale
+    if absorbed:
+        matrix = g("kv_b_proj", Stored((out, kv_rank)))
+        matrix = g("by_head", Reshape((heads, nope_dim + v_dim, kv_rank)), matrix)
+        of_k, of_v = g("kv_b_split", Split((nope_dim, v_dim), 1), matrix)
+        q = g("q_joined", Concat(3), g("absorb_k", MatMul(), q_plain, of_k), q_turned)
+        k = g("k_joined", Concat(3), latent, k_turned)
+        y = g("attention", replace(attention, latent=kv_rank, scale=scale), q, k)
+        y = g("absorb_v", MatMul(transpose_b=True), y, of_v)
+    else:
+        if attention.keep:
+            rows = g("cache", Cache(attention.cached), g("rows", Concat(3), latent, k_turned))
+            latent, k_turned = g("rows_split", Split((kv_rank, rope_dim), 3), rows)
+        held = latent.shape[2]
+        latent = g("held", Reshape((batch, held, kv_rank)), latent)
+        expanded = g("kv_b_proj", Linear(kv_rank, out, False), latent)
+        expanded = split_heads(g, expanded, heads, nope_dim + v_dim, "kv")
+        k_plain, v = g("kv_b_split", Split((nope_dim, v_dim), 3), expanded)
+        k_turned = g("k_shared", Expand((batch, heads, held, rope_dim)), k_turned)
+        q = g("q_joined", Concat(3), q_plain, q_turned)
+        k = g("k_joined", Concat(3), k_plain, k_turned)
+        y = g("attention", replace(attention, keep=False, cached=0, scale=scale), q, k, v)
+    y = g("merge_swap", Transpose((0, 2, 1, 3), view=True), y)
+    y = g("merge_heads", Reshape((batch, tokens, heads * v_dim)), y)
+    return g("o_proj", Linear(heads * v_dim, width, False), y)
+
+
+def low_rank_attention(
+    g: Builder, x: Value, *, heads: Size, head_dim: Size, rank: Size, names: tuple[str, ...]
+) -> Value:
+    """Self-attention over `rank` mixtures of the tokens' keys and values: linear in their number.
+
+    Source: Wang et al. 2020, arXiv:2006.04768 (Linformer), with projections shared by the heads.
+
+    Args:
+        x: [B, T, width], all T tokens at once, not causal.
+    """
+    batch, tokens, width = x.shape
+    q, k, v = (g(n, Linear(width, heads * head_dim, False), x) for n in names[:3])
+    mixed = []
+    for name, value in (("k", k), ("v", v)):
+        across = g(f"{name}_across", Transpose((0, 2, 1), view=True), value)
+        across = g(f"{name}_rank", Linear(tokens, rank, False), across)
+        across = g(f"{name}_back", Transpose((0, 2, 1), view=True), across)
+        mixed.append(split_heads(g, across, heads, head_dim, name))
+    y = g("attention", Attention(), split_heads(g, q, heads, head_dim, "q"), *mixed)
+    y = g("merge_swap", Transpose((0, 2, 1, 3), view=True), y)
+    y = g("merge_heads", Reshape((batch, tokens, heads * head_dim)), y)
+    return g(names[3], Linear(heads * head_dim, width, False), y)
 
 
 def feed_forward(
@@ -132,9 +226,10 @@ def feed_forward(
 
 
 def mixture(
-    g: Builder, x: Value, experts: Size, top_k: int, wide: Size, *, function: str, gated: bool
-) -> Value:
-    """A router and the experts it picks for each token."""
-    width = x.shape[-1]
-    logits = g("gate", Linear(width, experts, bias=False), x)
-    return g("experts", Experts(experts, top_k, width, wide, gated, function), x, logits)
+    g: Builder, x: Value, router: Router, experts: Experts, *, names: tuple[str, str] = ("gate", "experts"),
+    shared: Callable[[Builder, Value], Value] | None = None,
+) -> Value:  # fmt: skip
+    """A router, the experts it picks for each token, and what every token goes through besides."""
+    shares, picks = g(names[0], router, x)
+    y = g(names[1], experts, x, shares, picks)
+    return y if shared is None else g("with_shared", Add(), y, shared(g, x))

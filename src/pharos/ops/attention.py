@@ -99,6 +99,7 @@ class Attention(Op):
     softcap: float = 0.0
     alibi: bool = False
     page: int = 1
+    state_precision = "kv_cache"
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:

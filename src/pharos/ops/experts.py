@@ -1,4 +1,4 @@
-"""Mixture of experts: each token goes through the few feed-forward networks its router prefers."""
+"""Mixture of experts: each token goes through the few feed-forward networks its router picked."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from pharos.graph.op import (
     Op,
     Parallelism,
     Picker,
+    Saved,
     Tally,
     Traffic,
     Work,
@@ -22,14 +23,24 @@ from pharos.ops.activation import FUNCTIONS
 from pharos.quantity.errors import unknown
 from pharos.quantity.sizes import Size, ceil_log2, is_int, minimum, prod
 
+# The clamped gate of gpt-oss: sharpness of its sigmoid, bound of both halves.
+ALPHA, LIMIT = 1.702, 7.0
+
 
 @operator(cost="gemm", aten="_grouped_mm", onnx="MoE")
 class Experts(Op):
-    """y[t] = sum over the top_k experts e of softmax(logits of those)[e] * down_e(f(gate_e x) * up_e x).
+    """y[t] = sum over the picked experts e of share[t, e] * down_e(f(gate_e x) * up_e x).
 
-    x[..., d] and router logits [..., E] -> y[..., d]; without a gate an expert is down_e(f(up_e x)).
+    x[..., d], shares and picks [..., k] -> y[..., d]; without a gate an expert is down_e(f(up_e x)).
     macs = tokens * top_k * (3 or 2) * d * expert_size. At most min(E, tokens * top_k) experts' weights
     are read: few tokens leave most experts untouched, which is what decoding profits from.
+
+    Args:
+        bias: both layers of an expert have one.
+        transposed: weights are stored [in, out].
+        clamped: gate and up take turns feature by feature, both are clamped, and the gate is
+            (up + 1) gate sigmoid(1.702 gate). Source: OpenAI 2025, gpt-oss model card, arXiv:2508.10925.
+        scale_input: the share multiplies the token before its expert, not the expert's result.
     """
 
     num_experts: Size
@@ -38,124 +49,183 @@ class Experts(Op):
     expert_size: Size
     gated: bool = True
     function: str = "silu"
+    bias: bool = False
+    transposed: bool = False
+    clamped: bool = False
+    scale_input: bool = False
 
     def __post_init__(self) -> None:
         if self.function not in FUNCTIONS:
             raise unknown("activation", str(self.function), FUNCTIONS)
         if is_int(self.num_experts) and not 1 <= self.top_k <= self.num_experts:
-            raise self.refuse(f"cannot pick {self.top_k} of {self.num_experts} experts")
+            raise self.refuse(f"cannot use {self.top_k} of {self.num_experts} experts")
+        if self.clamped and not self.gated:
+            raise self.refuse("clamps a gate it does not have")
 
-    def shape(self, x: Tensor, logits: Tensor) -> Tensor:
-        self.need(x.rank >= 2 and logits.rank == x.rank, "needs x and logits of one rank", x, logits)
-        self.match(x.shape[-1], self.hidden_size, "hidden_size", x, logits)
-        self.match(logits.shape[-1], self.num_experts, "num_experts", x, logits)
+    def shape(self, x: Tensor, shares: Tensor, picks: Tensor) -> Tensor:
+        given = (x, shares, picks)
+        self.need(x.rank >= 2 and shares.rank == x.rank == picks.rank, "needs three of one rank", *given)
+        self.match(x.shape[-1], self.hidden_size, "hidden_size", *given)
+        self.match(shares.shape[-1], self.top_k, "shares a token", *given)
+        self.match(picks.shape[-1], self.top_k, "picks a token", *given)
         return x
+
+    @property
+    def _into(self) -> str:
+        return "gate_up_proj" if self.gated else "up_proj"
 
     def weights(self) -> dict[str, tuple[Size, ...]]:
         wide = self.expert_size * (2 if self.gated else 1)
-        return {
-            "gate_up_proj" if self.gated else "up_proj": (self.num_experts, wide, self.hidden_size),
-            "down_proj": (self.num_experts, self.hidden_size, self.expert_size),
+        into, out = (wide, self.hidden_size), (self.hidden_size, self.expert_size)
+        if self.transposed:
+            into, out = into[::-1], out[::-1]
+        found: dict[str, tuple[Size, ...]] = {
+            self._into: (self.num_experts, *into),
+            "down_proj": (self.num_experts, *out),
         }
+        if self.bias:
+            found[f"{self._into}_bias"] = (self.num_experts, wide)
+            found["down_proj_bias"] = (self.num_experts, self.hidden_size)
+        return found
 
     def active(self) -> tuple[Size, Size]:
         return self.top_k, self.num_experts
 
-    def work(self, x: Tensor, logits: Tensor, y: Tensor) -> Work:
-        tokens = prod(x.shape[:-1])
-        each = tokens * self.top_k
+    def _gate(self) -> tuple[int, int]:
+        """Vector operations and transcendentals of the activation, per inner feature."""
+        if self.clamped:
+            # three clamps; sharpness, an addition in the sigmoid, up + 1 and two products
+            return 8, 2
         f = FUNCTIONS[self.function]
-        inner = each * self.expert_size
-        # a comparison a logit for each pick; per pick the softmax, the gate, and the weighted sum
+        return f.vector_flops + (1 if self.gated else 0), f.transcendentals
+
+    def work(self, x: Tensor, shares: Tensor, picks: Tensor, y: Tensor) -> Work:
+        each = picks.numel
+        inner, (vector, hard) = each * self.expert_size, self._gate()
+        added = each * (self.expert_size * (2 if self.gated else 1) + self.hidden_size) if self.bias else 0
+        # a product by the share and an addition to the sum for each pick
         return Work(
             macs=each * (3 if self.gated else 2) * self.hidden_size * self.expert_size,
-            vector_flops=logits.numel * self.top_k
-            + 3 * each
-            + inner * (f.vector_flops + (1 if self.gated else 0))
-            + 2 * each * self.hidden_size,
-            transcendentals=2 * each + inner * f.transcendentals,
+            vector_flops=inner * vector + added + 2 * each * self.hidden_size,
+            transcendentals=inner * hard,
         )
 
-    def traffic(self, node: Any) -> Traffic:
-        x, logits = node.ins
-        touched = minimum(prod(x.shape[:-1]) * self.top_k, self.num_experts)
-        one = sum(Tensor(tensor.shape[1:], tensor.dtype).nbytes for tensor in node.weights.values())
-        return Traffic(weights=touched * one, inputs=x.nbytes + logits.nbytes, outputs=node.outs[0].nbytes)
+    def gradient(self, wanted: Any, x: Tensor, shares: Tensor, picks: Tensor, y: Tensor) -> Work:
+        """Each layer's weights and the input of the second; the token's own gradient if wanted."""
+        each, wide = picks.numel, 2 if self.gated else 1
+        layer = each * self.hidden_size * self.expert_size
+        inner, (vector, hard) = each * self.expert_size, self._gate()
+        added = each * (self.expert_size * wide + self.hidden_size) if self.bias else 0
+        # the activation again, its derivative, and for a gate two products; the shares' products
+        return Work(
+            macs=layer * (wide + 2 + (wide if wanted[0] else 0)),
+            vector_flops=inner * (2 * vector + (2 if self.gated else 1))
+            + added
+            + each * self.hidden_size * (3 if wanted[1] else 2),
+            transcendentals=inner * hard,
+        )
 
-    def primitives(self, x: Tensor, logits: Tensor, y: Tensor) -> dict[str, Size]:
-        macs = self.work(x, logits, y).macs
+    def saved(self, x: Tensor, shares: Tensor, picks: Tensor, y: Tensor) -> Saved:
+        """Inputs and what the first layer made: the activation is computed again."""
+        wide = self.expert_size * (2 if self.gated else 1)
+        return Saved((0, 1, 2), (), {"inner": Tensor((picks.numel, wide), x.dtype)})
+
+    def traffic(self, node: Any) -> Traffic:
+        touched = minimum(node.ins[2].numel, self.num_experts)
+        one = sum(Tensor(tensor.shape[1:], tensor.dtype).nbytes for tensor in node.weights.values())
+        return Traffic(
+            weights=touched * one, inputs=sum(t.nbytes for t in node.ins), outputs=node.outs[0].nbytes
+        )
+
+    def primitives(self, x: Tensor, shares: Tensor, picks: Tensor, y: Tensor) -> dict[str, Size]:
+        macs = self.work(x, shares, picks, y).macs
         moved = x.numel * self.top_k
         return {MATMUL: macs, DYNAMIC: macs, SCATTER: moved, GATHER: moved, REDUCE: moved,
-                SEQUENTIAL: x.numel + logits.numel + y.numel}  # fmt: skip
+                SEQUENTIAL: x.numel + 2 * picks.numel + y.numel}  # fmt: skip
 
-    def parallelism(self, x: Tensor, logits: Tensor, y: Tensor) -> Parallelism:
+    def parallelism(self, x: Tensor, shares: Tensor, picks: Tensor, y: Tensor) -> Parallelism:
         return Parallelism(width=y.numel * self.top_k, tree=ceil_log2(self.hidden_size))
 
-    def loops(self, tally: Tally, x: Any, logits: Any, *, down_proj: Any, **into: Any) -> Any:
+    def _activate(self, np: Any, inner: Any) -> Any:
+        """From the first layer's features to the second's, of NumPy arrays."""
+        if not self.gated:
+            return FUNCTIONS[self.function].numpy(np, inner)
+        if self.clamped:
+            gate, up = np.minimum(inner[::2], LIMIT), np.clip(inner[1::2], -LIMIT, LIMIT)
+            return (up + 1) * gate / (1 + np.exp(-ALPHA * gate))
+        gate, up = np.split(inner, 2)
+        return FUNCTIONS[self.function].numpy(np, gate) * up
+
+    def loops(self, tally: Tally, x: Any, shares: Any, picks: Any, **weights: Any) -> Any:
         import numpy as np
 
-        first = into["gate_up_proj" if self.gated else "up_proj"]
-        rows, scores = x.reshape(-1, x.shape[-1]), logits.reshape(-1, logits.shape[-1])
+        def layer(name: str, e: int, row: Any) -> Any:
+            matrix = weights[name][e].T if self.transposed else weights[name][e]
+            out = weights[f"{name}_bias"][e].copy() if self.bias else np.zeros(len(matrix))
+            for i in range(len(matrix)):
+                for k in range(len(row)):
+                    out[i] += matrix[i, k] * row[k]
+                    tally.macs += 1
+            return out
+
+        rows = x.reshape(-1, x.shape[-1])
         y = np.zeros_like(rows)
+        chosen, share = picks.reshape(len(rows), -1), shares.reshape(len(rows), -1)
         for t, row in enumerate(rows):
-            picked = sorted(range(len(scores[t])), key=lambda e: -scores[t][e])[: self.top_k]
-            shares = np.exp(scores[t][picked] - scores[t][picked].max())
-            shares /= shares.sum()
-            for e, share in zip(picked, shares, strict=True):
-                inner = np.zeros(len(first[e]))
-                for i in range(len(first[e])):
-                    for k in range(len(row)):
-                        inner[i] += first[e, i, k] * row[k]
-                        tally.macs += 1
-                half = self.expert_size
-                hidden = FUNCTIONS[self.function].numpy(np, inner[:half])
-                hidden = hidden * inner[half:] if self.gated else hidden
-                for d in range(len(row)):
-                    for i in range(half):
-                        y[t, d] += share * down_proj[e, d, i] * hidden[i]
-                        tally.macs += 1
+            for e, part in zip(chosen[t], share[t], strict=True):
+                hidden = self._activate(np, layer(self._into, e, row * part if self.scale_input else row))
+                result = layer("down_proj", e, hidden)
+                y[t] += result if self.scale_input else part * result
         return y.reshape(x.shape)
 
     def torch(self, torch: Any) -> Any:
-        op = self
-        function = FUNCTIONS[self.function]
-        act = (
-            getattr(torch.nn, function.torch.removeprefix("nn."), None)
-            if function.torch.startswith("nn.")
-            else None
-        )
-        call = act(**dict(function.options)) if act else getattr(torch, function.torch)
+        op, function = self, FUNCTIONS[self.function]
+        act = function.torch.removeprefix("nn.")
+        call = getattr(torch, act) if act == function.torch else getattr(torch.nn, act)(**dict(function.options))
 
         class Mixture(torch.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
                 for name, size in op.weights().items():
-                    made = torch.empty(size)
-                    torch.nn.init.normal_(made, std=0.02)
+                    made = torch.zeros(size) if name.endswith("_bias") else torch.randn(size) * 0.02
                     setattr(self, name, torch.nn.Parameter(made))
 
-            def forward(self, x: Any, logits: Any) -> Any:
-                first = self.gate_up_proj if op.gated else self.up_proj
+            def layer(self, name: str, e: int, rows: Any) -> Any:
+                matrix = getattr(self, name)[e]
+                out = rows @ (matrix if op.transposed else matrix.T)
+                return out + getattr(self, f"{name}_bias")[e] if op.bias else out
+
+            def activate(self, inner: Any) -> Any:
+                if not op.gated:
+                    return call(inner)
+                if op.clamped:
+                    gate, up = inner[..., ::2].clamp(max=LIMIT), inner[..., 1::2].clamp(-LIMIT, LIMIT)
+                    return (up + 1) * gate * torch.sigmoid(gate * ALPHA)
+                gate, up = inner.chunk(2, -1)
+                return call(gate) * up
+
+            def forward(self, x: Any, shares: Any, picks: Any) -> Any:
                 rows = x.reshape(-1, x.shape[-1])
-                top, picked = logits.reshape(-1, logits.shape[-1]).topk(op.top_k, -1)
-                shares, y = top.softmax(-1), torch.zeros_like(rows)
+                chosen, share = picks.reshape(len(rows), -1), shares.reshape(len(rows), -1)
+                y = torch.zeros_like(rows)
                 for e in range(op.num_experts):
-                    tokens, place = (picked == e).nonzero(as_tuple=True)
-                    inner = rows[tokens] @ first[e].T
-                    if op.gated:
-                        gate, up = inner.chunk(2, -1)
-                        inner = call(gate) * up
-                    else:
-                        inner = call(inner)
-                    y = y.index_add(0, tokens, (inner @ self.down_proj[e].T) * shares[tokens, place, None])
+                    tokens, place = (chosen == e).nonzero(as_tuple=True)
+                    part = share[tokens, place, None]
+                    given = rows[tokens] * part if op.scale_input else rows[tokens]
+                    made = self.layer("down_proj", e, self.activate(self.layer(op._into, e, given)))
+                    y = y.index_add(0, tokens, made if op.scale_input else made * part)
                 return y.reshape(x.shape)
 
         return Mixture()
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
-        experts, width = pick.size(2, 4), pick.size(1, 3)
-        op = cls(experts, pick.int(1, 2), width, pick.size(1, 3), pick.choice([True, False]),
-                 pick.choice(["silu", "gelu", "relu"]))  # fmt: skip
+        experts, width, gated = pick.size(2, 4), pick.size(1, 3), pick.choice([True, False])
+        top_k = pick.int(1, 2)
+        op = cls(
+            experts, top_k, width, pick.size(1, 3), gated, pick.choice(["silu", "gelu", "relu"]),
+            pick.choice([True, False]), pick.choice([True, False]), gated and pick.choice([True, False]),
+            pick.choice([True, False]),
+        )  # fmt: skip
         lead = (pick.size(1, 2), pick.size(1, 3))
-        return op, [Tensor((*lead, width)), Tensor((*lead, experts))]
+        return op, [Tensor((*lead, width)), Tensor((*lead, top_k)), Tensor((*lead, top_k), "int64")]

@@ -118,10 +118,16 @@ class RMSNorm(Op):
 
     Per element: square, its sum, scale, weight, 4 operations; per row a root and two divisions.
     Source: Zhang and Sennrich 2019, arXiv:1910.07467.
+
+    Args:
+        unit_offset: the stored weight is what is added to 1, as in Gemma.
+        affine: there is a weight.
     """
 
     normalized_shape: Size
     eps: float = 1e-6
+    unit_offset: bool = False
+    affine: bool = True
 
     def shape(self, x: Tensor) -> Tensor:
         self.need(x.rank >= 1, "needs an input of rank 1 or more", x)
@@ -129,10 +135,11 @@ class RMSNorm(Op):
         return x
 
     def weights(self) -> dict[str, tuple[Size, ...]]:
-        return {"weight": (self.normalized_shape,)}
+        return {"weight": (self.normalized_shape,)} if self.affine else {}
 
     def work(self, x: Tensor, y: Tensor) -> Work:
-        return Work(vector_flops=4 * x.numel, transcendentals=3 * prod(x.shape[:-1]))
+        each = 3 + (1 if self.affine else 0) + (1 if self.affine and self.unit_offset else 0)
+        return Work(vector_flops=each * x.numel, transcendentals=3 * prod(x.shape[:-1]))
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         return {SEQUENTIAL: 2 * x.numel, REDUCE: x.numel}
@@ -140,7 +147,7 @@ class RMSNorm(Op):
     def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
         return Parallelism(width=y.numel, tree=ceil_log2(self.normalized_shape))
 
-    def loops(self, tally: Tally, x: Any, *, weight: Any) -> Any:
+    def loops(self, tally: Tally, x: Any, *, weight: Any = None) -> Any:
         import numpy as np
 
         rows = x.reshape(-1, x.shape[-1])
@@ -148,14 +155,24 @@ class RMSNorm(Op):
         for i, row in enumerate(rows):
             root = (sum(v * v for v in row) / len(row) + self.eps) ** 0.5
             for j, v in enumerate(row):
-                y[i, j] = v / root * weight[j]
+                factor = 1.0 if weight is None else weight[j] + (1.0 if self.unit_offset else 0.0)
+                y[i, j] = v / root * factor
         return y.reshape(x.shape)
 
     def torch(self, torch: Any) -> Any:
-        return torch.nn.RMSNorm(self.normalized_shape, self.eps)
+        if not self.unit_offset:
+            return torch.nn.RMSNorm(self.normalized_shape, self.eps, elementwise_affine=self.affine)
+
+        class Offset(torch.nn.RMSNorm):
+            def forward(self, x: Any) -> Any:
+                weight = None if self.weight is None else 1 + self.weight
+                return torch.nn.functional.rms_norm(x, self.normalized_shape, weight, self.eps)
+
+        return Offset(self.normalized_shape, self.eps, elementwise_affine=self.affine)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         width = pick.size(1, 6)
         lead = [pick.size(1, 3) for _ in range(pick.int(0, 2))]
-        return cls(width), [Tensor((*lead, width))]
+        op = cls(width, 1e-6, pick.choice([True, False]), pick.choice([True, False]))
+        return op, [Tensor((*lead, width))]

@@ -16,11 +16,14 @@ class Rotary(Op):
 
     Args:
         width: only the first `width` features are turned, None means all.
+        interleaved: features 2i and 2i + 1 turn together; they leave half-split, as the others do, which
+            no product of a query and a key can tell.
     """
 
     base: float = 10000.0
     offset: Size = 0
     width: Size | None = None
+    interleaved: bool = False
 
     def _turned(self, x: Tensor) -> Size:
         return x.shape[3] if self.width is None else self.width
@@ -48,8 +51,9 @@ class Rotary(Op):
             for i in range(half):
                 angle = (self.offset + t) * self.base ** (-i / half)
                 cos, sin = np.cos(angle), np.sin(angle)
-                y[:, :, t, i] = x[:, :, t, i] * cos - x[:, :, t, i + half] * sin
-                y[:, :, t, i + half] = x[:, :, t, i + half] * cos + x[:, :, t, i] * sin
+                at, other = (2 * i, 2 * i + 1) if self.interleaved else (i, i + half)
+                y[:, :, t, i] = x[:, :, t, at] * cos - x[:, :, t, other] * sin
+                y[:, :, t, i + half] = x[:, :, t, other] * cos + x[:, :, t, at] * sin
         return y
 
     def torch(self, torch: Any) -> Any:
@@ -57,6 +61,8 @@ class Rotary(Op):
             turned_width = self._turned(Tensor(tuple(whole.shape)))
             x, rest = whole[..., :turned_width], whole[..., turned_width:]
             half = turned_width // 2
+            if self.interleaved:
+                x = torch.cat([x[..., ::2], x[..., 1::2]], -1)
             # bf16 cannot tell position 257 from 256
             wide = torch.promote_types(x.dtype, torch.float32)
             place = torch.arange(x.shape[2], dtype=wide, device=x.device) + self.offset
@@ -72,7 +78,8 @@ class Rotary(Op):
         turned = 2 * pick.size(1, 3)
         part = pick.choice([True, False])
         op = cls(
-            pick.choice([10000.0, 500.0]), pick.choice([0, 1]) * pick.size(1, 4), turned if part else None
-        )
+            pick.choice([10000.0, 500.0]), pick.choice([0, 1]) * pick.size(1, 4), turned if part else None,
+            pick.choice([True, False]),
+        )  # fmt: skip
         width = turned + 2 * pick.size(1, 2) if part else turned
         return op, [Tensor((pick.size(1, 2), pick.size(1, 2), pick.size(1, 4), width))]
