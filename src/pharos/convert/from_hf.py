@@ -1,11 +1,13 @@
-"""From Hugging Face: a decoder's config.json becomes a model; no code of the model's is run."""
+"""From Hugging Face: a config.json becomes a model; no code of the model's is run, no weights are read."""
 
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
-from pharos.facts.reading import Document, read_json
+from pharos.facts.reading import read_json
 from pharos.models.registry import Model
-from pharos.models.transformer import Decoder, decoder
 from pharos.ops.activation import FUNCTIONS
 from pharos.quantity.errors import InputError, PharosError, unknown
 
@@ -15,181 +17,152 @@ ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "relu": "relu",
 }  # fmt: skip
 
-# Keys of the Llama shape, shared by its descendants: ours -> theirs.
-LLAMA_KEYS = {
-    "layers": "num_hidden_layers", "hidden_size": "hidden_size", "heads": "num_attention_heads",
-    "ffn_size": "intermediate_size", "vocabulary": "vocab_size", "max_context": "max_position_embeddings",
-}  # fmt: skip
-GPT2_KEYS = {
-    "layers": "n_layer", "hidden_size": "n_embd", "heads": "n_head", "vocabulary": "vocab_size",
-    "max_context": "n_positions",
-}  # fmt: skip
-# What each class of transformers 5.23 takes when a config leaves a key out.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "gpt2": {
-        "n_layer": 12,
-        "n_embd": 768,
-        "n_head": 12,
-        "vocab_size": 50257,
-        "n_positions": 1024,
-        "tie_word_embeddings": True,
-        "activation_function": "gelu_new",
-    },
-    "llama": {
-        "num_hidden_layers": 32,
-        "hidden_size": 4096,
-        "num_attention_heads": 32,
-        "intermediate_size": 11008,
-        "vocab_size": 32000,
-        "max_position_embeddings": 2048,
-    },
-    "mistral": {
-        "num_hidden_layers": 32,
-        "hidden_size": 4096,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "intermediate_size": 14336,
-        "vocab_size": 32000,
-        "max_position_embeddings": 131072,
-        "sliding_window": 4096,
-    },
-    "mixtral": {
-        "num_hidden_layers": 32,
-        "hidden_size": 4096,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "intermediate_size": 14336,
-        "vocab_size": 32000,
-        "max_position_embeddings": 131072,
-        "num_local_experts": 8,
-        "num_experts_per_tok": 2,
-        "rope_theta": 1e6,
-        "rms_norm_eps": 1e-5,
-    },
-    "qwen2": {
-        "num_hidden_layers": 32,
-        "hidden_size": 4096,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "intermediate_size": 22016,
-        "vocab_size": 151936,
-        "max_position_embeddings": 32768,
-    },
-    "qwen3": {
-        "num_hidden_layers": 32,
-        "hidden_size": 4096,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "head_dim": 128,
-        "intermediate_size": 22016,
-        "vocab_size": 151936,
-        "max_position_embeddings": 32768,
-    },
-    "phi3": {
-        "num_hidden_layers": 32,
-        "hidden_size": 3072,
-        "num_attention_heads": 32,
-        "intermediate_size": 8192,
-        "vocab_size": 32064,
-        "max_position_embeddings": 4096,
-    },
-}
-# Keys that change the network in a way the decoder does not express, with the values that do not.
-HARMLESS: dict[str, tuple[Any, ...]] = {
-    "num_local_experts": (None, 0, 1),
-    "num_experts": (None, 0, 1),
-    "n_routed_experts": (None, 0),
-    "kv_lora_rank": (None, 0),
-    "add_cross_attention": (None, False),
-}
+
+class Config:
+    """A config.json with the defaults of its model_type behind it; every answer is checked.
+
+    Args:
+        data: what the file says.
+        defaults: what the reference implementation takes for keys that are left out.
+        path: the file, as the user wrote it, for messages.
+    """
+
+    def __init__(self, data: dict[str, Any], defaults: dict[str, Any], path: str) -> None:
+        self.data, self.given, self.path = {**defaults, **data}, data, path
+
+    def get(self, key: str, other: Any = None) -> Any:
+        """The value as it stands; `other` where it is missing or null."""
+        value = self.data.get(key)
+        return other if value is None else value
+
+    def where(self, key: str) -> str:
+        """File and key, for messages."""
+        return f"{self.path} {key}"
+
+    def wrong(self, key: str, why: str, hint: str = "") -> InputError:
+        """An error about a key."""
+        return InputError(why, where=self.where(key), hint=hint)
+
+    def whole(self, key: str, other: int | None = None) -> int:
+        """A whole number from 1 to 1e9.
+
+        Raises:
+            InputError: anything else.
+        """
+        value = self.get(key, other)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 10**9:
+            raise self.wrong(key, f"must be a whole number from 1 to 1e9, not {value!r}")
+        return value
+
+    def count(self, key: str) -> int:
+        """A whole number from 0 to 1e9, 0 where it is missing."""
+        return 0 if self.get(key, 0) == 0 and self.get(key) is not False else self.whole(key)
+
+    def number(self, key: str, other: float | None = None) -> float | None:
+        """A positive number, or `other` where it is missing."""
+        value = self.get(key, other)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
+            raise self.wrong(key, f"must be a positive number, not {value!r}")
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        """True or False; missing is False."""
+        return bool(self.get(key, False))
+
+    def activation(self, key: str) -> str:
+        """Our name of an activation."""
+        written = self.get(key, "silu")
+        if written not in ACTIVATIONS:
+            raise unknown("activation", str(written), [*ACTIVATIONS, *FUNCTIONS], where=self.where(key))
+        return ACTIVATIONS[written]
+
+    def rope(self, key: str, kind: str | None = None) -> Any:
+        """An entry of `rope_parameters` (of one kind of layer), or of the top level in older files."""
+        held = self.get("rope_parameters", {})
+        if isinstance(held, dict) and kind is not None:
+            held = held.get(kind, held)
+        inside = held.get(key) if isinstance(held, dict) else None
+        given = self.given.get(key)
+        return given if given is not None else self.get(key) if inside is None else inside
+
+    def rope_theta(self, kind: str | None = None) -> float:
+        """Base of the rotary positions."""
+        value = self.rope("rope_theta", kind)
+        if value is None:
+            value = 10000.0
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
+            raise self.wrong("rope_theta", f"must be a positive number, not {value!r}")
+        return float(value)
+
+    def refuse(self, **harmless: tuple[Any, ...]) -> None:
+        """Raises for a key whose value would change the count in a way that is not expressed.
+
+        Raises:
+            InputError: a value other than the harmless ones.
+        """
+        for key, fine in harmless.items():
+            if self.get(key) not in (None, *fine):
+                raise self.wrong(key, f"is {self.data[key]!r}: Pharos would miscount it and refuses")
+
+    def layer_types(self, layers: int, allowed: tuple[str, ...]) -> list[str] | None:
+        """The kind of each layer, if the file says so."""
+        kinds = self.get("layer_types")
+        if kinds is None:
+            return None
+        if not isinstance(kinds, list) or len(kinds) != layers:
+            raise self.wrong("layer_types", f"must name each of the {layers} layers")
+        for kind in kinds:
+            if kind not in allowed:
+                raise unknown("kind of layer", str(kind), allowed, where=self.where("layer_types"))
+        return kinds
+
+
+Reader = Callable[[str, Config], Model]
+KINDS: dict[str, tuple[Reader, dict[str, Any]]] = {}
+
+
+def reader(*kinds: str, **defaults: Any) -> Callable[[Reader], Reader]:
+    """Registers ``read(name, config) -> Model`` for some model_types with the defaults they share."""
+
+    def register(read: Reader) -> Reader:
+        for kind in kinds:
+            KINDS[kind] = (read, defaults)
+        return read
+
+    return register
+
+
+def known_kinds() -> dict[str, tuple[Reader, dict[str, Any]]]:
+    """Every model_type that can be read; the readers are the hf_*.py files beside this one."""
+    package = import_module("pharos.convert")
+    for module in iter_modules(package.__path__):
+        if module.name.startswith("hf_"):
+            import_module(f"pharos.convert.{module.name}")
+    return KINDS
 
 
 def from_hf_config(path: str | Path) -> Model:
-    """A decoder from a local config.json, of model_type gpt2, llama, mistral, mixtral, qwen2, qwen3 or phi3.
+    """A model from a local config.json.
 
     Raises:
-        InputError: another model_type, or a feature that would change the count (sliding windows,
-            experts, latent attention): refused rather than miscounted.
+        InputError: an unreadable file, an impossible size, or a feature that would change the count in a
+            way Pharos does not express: refused rather than miscounted.
+        UnknownName: another model_type, with the nearest.
     """
     document = read_json(path)
-    data = document.data
+    data, kinds = document.data, known_kinds()
     if not isinstance(data, dict):
         raise InputError("is not a config: it must be an object", where=str(path))
     kind = data.get("model_type")
     if not isinstance(kind, str):
-        raise InputError("has no model_type", where=str(path), hint=f"known: {', '.join(DEFAULTS)}")
-    if kind not in DEFAULTS:
-        raise unknown("model_type", kind, DEFAULTS, where=f"{path} model_type")
+        raise InputError("has no model_type", where=str(path), hint=f"known: {', '.join(sorted(kinds))}")
+    if kind not in kinds:
+        raise unknown("model_type", kind, kinds, where=f"{path} model_type")
+    read, defaults = kinds[kind]
+    name = str(data.get("_name_or_path") or Path(path).parent.name or kind)
     try:
-        sizes = _sizes(document, kind)
+        return read(name, Config(data, defaults, document.path))
     except PharosError as error:
         raise error if str(path) in str(error) else error.at(str(path)) from None
-    name = str(data.get("_name_or_path") or Path(path).parent.name or kind)
-    return Model(name=name, family="transformer", build=lambda work: decoder(name, work, sizes))
-
-
-def _sizes(document: Document, kind: str) -> Decoder:
-    data, path = {**DEFAULTS[kind], **document.data}, document.path
-
-    def whole(key: str) -> int:
-        value = data.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 10**9:
-            raise InputError(f"must be a whole number from 1 to 1e9, not {value!r}", where=f"{path} {key}")
-        return value
-
-    for key, fine in HARMLESS.items():
-        if data.get(key) not in fine and key not in DEFAULTS[kind]:
-            raise InputError(f"is {data[key]!r}: Pharos would miscount it and refuses", where=f"{path} {key}")
-    window, context = data.get("sliding_window"), None
-    keys = GPT2_KEYS if kind == "gpt2" else LLAMA_KEYS
-    found: dict[str, Any] = {ours: whole(theirs) for ours, theirs in keys.items()}
-    context = found["max_context"]
-    windowed = kind in ("mistral", "mixtral", "phi3") or bool(data.get("use_sliding_window"))
-    if windowed and isinstance(window, int) and not isinstance(window, bool) and window < context:
-        raise InputError(
-            f"is {window}: attention within a window would be miscounted",
-            where=f"{path} sliding_window",
-            hint="null, or at least max_position_embeddings, is full attention",
-        )
-    found["kv_heads"] = (
-        found["heads"] if data.get("num_key_value_heads") is None else whole("num_key_value_heads")
-    )
-    if data.get("head_dim") is None:
-        if found["hidden_size"] % found["heads"]:
-            raise InputError(
-                f"{found['hidden_size']} cannot be split among {found['heads']} heads", where=path
-            )
-        found["head_dim"] = found["hidden_size"] // found["heads"]
-    else:
-        found["head_dim"] = whole("head_dim")
-    written = data.get("activation_function" if kind == "gpt2" else "hidden_act", "silu")
-    if written not in ACTIVATIONS:
-        raise unknown("activation", str(written), [*ACTIVATIONS, *FUNCTIONS], where=path)
-    found["activation"] = ACTIVATIONS[written]
-    rope = data.get("rope_parameters")
-    theta = data.get("rope_theta") or (rope.get("rope_theta") if isinstance(rope, dict) else None) or 10000.0
-    eps = data.get("layer_norm_epsilon" if kind == "gpt2" else "rms_norm_eps")
-    for key, value in (("rope_theta", theta), ("rms_norm_eps", 1.0 if eps is None else eps)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
-            raise InputError(f"must be a positive number, not {value!r}", where=f"{path} {key}")
-    found |= {"rope_theta": float(theta), "norm_eps": None if eps is None else float(eps)}
-    found["tied"] = bool(data.get("tie_word_embeddings", False))
-    if kind == "gpt2":
-        inner = data.get("n_inner")
-        found |= {
-            "ffn_size": 4 * found["hidden_size"] if inner is None else whole("n_inner"),
-            "gated": False,
-            "norm": "layer",
-            "position": "learned",
-            "attention_bias": "qkvo",
-            "mlp_bias": True,
-        }
-        return Decoder(**found)
-    if kind == "mixtral":
-        found |= {"experts": whole("num_local_experts"), "top_k": whole("num_experts_per_tok")}
-    bias = bool(data.get("attention_bias", False))
-    found |= {
-        "attention_bias": "qkv" if kind == "qwen2" else "qkvo" if bias else "none",
-        "mlp_bias": bool(data.get("mlp_bias", False)), "qk_norm": "rms" if kind == "qwen3" else "none",
-    }  # fmt: skip
-    return Decoder(**found)

@@ -83,6 +83,7 @@ def self_attention(
     g: Builder, x: Value, *, heads: Size, kv_heads: Size, head_dim: Size, names: tuple[str, ...],
     attention: Attention, bias: str = "none", rotary: Rotary | None = None, by_head: bool = False,
     qk_norm: RMSNorm | None = None, norm_after: bool = False, sinks: bool = False,
+    transposed: bool = False,
 ) -> Value:  # fmt: skip
     """Multi-head, grouped-query (kv_heads < heads) or multi-query (1) self-attention with projections.
 
@@ -95,6 +96,7 @@ def self_attention(
         by_head: a fused projection holds q, k and v of each head together.
         qk_norm: a norm over head_dim of queries and keys, before the rotary positions or after.
         sinks: a learned logit a head takes part in the softmax.
+        transposed: fused projections are stored [in, out].
     """
     batch, tokens, width = x.shape
     with_bias = bias in ("qkv", "qkvo")
@@ -107,7 +109,7 @@ def self_attention(
     else:
         if len(names) == 2:
             together = (heads + 2 * kv_heads) * head_dim
-            qkv = g(names[0], Linear(width, together, with_bias), x)
+            qkv = g(names[0], Linear(width, together, with_bias, transposed), x)
             q, k, v = g("split", Split((heads * head_dim, kv_heads * head_dim, kv_heads * head_dim), 2), qkv)
         else:
             q = g(names[0], Linear(width, heads * head_dim, with_bias), x)
@@ -126,7 +128,7 @@ def self_attention(
     y = g("attention", attention, q, k, v, *extra)
     y = g("merge_swap", Transpose((0, 2, 1, 3), view=True), y)
     y = g("merge_heads", Reshape((batch, tokens, heads * head_dim)), y)
-    return g(names[-1], Linear(heads * head_dim, width, bias == "qkvo"), y)
+    return g(names[-1], Linear(heads * head_dim, width, bias == "qkvo", transposed), y)
 
 
 def latent_attention(
@@ -211,18 +213,29 @@ def low_rank_attention(
 
 
 def feed_forward(
-    g: Builder, x: Value, wide: Size, names: tuple[str, ...], *, function: str, bias: bool
-) -> Value:
-    """Two linear layers around an activation, or three with a gate: down(f(gate(x)) * up(x))."""
+    g: Builder, x: Value, wide: Size, names: tuple[str, ...], *, function: str, bias: bool,
+    gated: bool | None = None, transposed: bool = False,
+) -> Value:  # fmt: skip
+    """Two linear layers around an activation, or with a gate: down(f(gate(x)) * up(x)).
+
+    Args:
+        names: (up, down), (gate, up, down), or (gate and up in one, down) if `gated`.
+        gated: None means that there is a gate if there are three names.
+        transposed: weights are stored [in, out].
+    """
     width = x.shape[-1]
-    if len(names) == 2:
-        y = g(names[0], Linear(width, wide, bias), x)
+    if len(names) == 2 and not gated:
+        y = g(names[0], Linear(width, wide, bias, transposed), x)
         y = g("act", Activation(function), y)
-        return g(names[1], Linear(wide, width, bias), y)
-    gate = g(names[0], Linear(width, wide, bias), x)
-    up = g(names[1], Linear(width, wide, bias), x)
+        return g(names[1], Linear(wide, width, bias, transposed), y)
+    if len(names) == 2:
+        both = g(names[0], Linear(width, 2 * wide, bias, transposed), x)
+        gate, up = g("gate_split", Split((wide, wide), -1), both)
+    else:
+        gate = g(names[0], Linear(width, wide, bias, transposed), x)
+        up = g(names[1], Linear(width, wide, bias, transposed), x)
     y = g("gated", Mul(), g("act", Activation(function), gate), up)
-    return g(names[2], Linear(wide, width, bias), y)
+    return g(names[-1], Linear(wide, width, bias, transposed), y)
 
 
 def mixture(

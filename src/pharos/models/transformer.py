@@ -45,6 +45,8 @@ class Names:
     gated_feeds: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
     router: str = "gate"
     shared: str = "shared_experts"
+    # linear layers inside the blocks are stored [in, out]
+    transposed: bool = False
 
 
 STYLES = {
@@ -52,8 +54,9 @@ STYLES = {
     "gpt2": Names(
         stem="transformer.wte", positions="transformer.wpe", layers="transformer.h",
         final="transformer.ln_f", attention="attn", norms=("ln_1", "ln_2"),
-        projections=("c_attn", "c_proj"), feeds=("c_fc", "c_proj"),
+        projections=("c_attn", "c_proj"), feeds=("c_fc", "c_proj"), transposed=True,
     ),
+    "phi3": Names(projections=("qkv_proj", "o_proj"), gated_feeds=("gate_up_proj", "down_proj")),
     "bloom": Names(
         stem="transformer.word_embeddings", embedding_norm="transformer.word_embeddings_layernorm",
         layers="transformer.h", final="transformer.ln_f", attention="self_attention",
@@ -309,7 +312,7 @@ def _attend(g: Builder, x: Value, sizes: Decoder, cached: Size, keep: bool) -> V
         g, x, heads=sizes.heads, kv_heads=sizes.kv_heads, head_dim=sizes.head_dim,
         names=sizes.names.projections, attention=attention, bias=sizes.attention_bias, rotary=rotary,
         by_head=sizes.style == "bloom", qk_norm=qk_norm, norm_after=sizes.qk_norm == "l2_after",
-        sinks=sizes.sinks,
+        sinks=sizes.sinks, transposed=sizes.names.transposed,
     )  # fmt: skip
 
 
@@ -318,7 +321,10 @@ def _feed(g: Builder, x: Value, sizes: Decoder) -> Value:
     feeds = names.gated_feeds if sizes.gated else names.feeds
 
     def dense(g: Builder, x: Value, wide: Size) -> Value:
-        return feed_forward(g, x, wide, feeds, function=sizes.activation, bias=sizes.mlp_bias)
+        return feed_forward(
+            g, x, wide, feeds, function=sizes.activation, bias=sizes.mlp_bias, gated=sizes.gated,
+            transposed=names.transposed,
+        )  # fmt: skip
 
     if not sizes.experts:
         return dense(g, x, sizes.ffn_size)

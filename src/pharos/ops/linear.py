@@ -22,11 +22,16 @@ from pharos.quantity.sizes import Size, ceil_log2
 
 @operator(cost="gemm", aten="linear addmm", onnx="Gemm")
 class Linear(Op):
-    """y[..., n] = sum_k x[..., k] W[n, k] + b[n]; macs = numel(y) * k."""
+    """y[..., n] = sum_k x[..., k] W[n, k] + b[n]; macs = numel(y) * k.
+
+    Args:
+        transposed: W is stored [in_features, out_features].
+    """
 
     in_features: Size
     out_features: Size
     bias: bool = True
+    transposed: bool = False
 
     def shape(self, x: Tensor) -> Tensor:
         self.need(x.rank >= 1, "needs an input of rank 1 or more", x)
@@ -34,7 +39,8 @@ class Linear(Op):
         return x.with_last(self.out_features)
 
     def weights(self) -> dict[str, tuple[Size, ...]]:
-        weights: dict[str, tuple[Size, ...]] = {"weight": (self.out_features, self.in_features)}
+        shape = (self.out_features, self.in_features)
+        weights: dict[str, tuple[Size, ...]] = {"weight": shape[::-1] if self.transposed else shape}
         if self.bias:
             weights["bias"] = (self.out_features,)
         return weights
@@ -58,6 +64,7 @@ class Linear(Op):
     def loops(self, tally: Tally, x: Any, *, weight: Any, bias: Any = None) -> Any:
         import numpy as np
 
+        weight = weight.T if self.transposed else weight
         rows = x.reshape(-1, x.shape[-1])
         y = np.zeros((len(rows), len(weight)), x.dtype)
         for i in range(len(rows)):
@@ -70,13 +77,23 @@ class Linear(Op):
         return y.reshape(*x.shape[:-1], len(weight))
 
     def torch(self, torch: Any) -> Any:
-        return torch.nn.Linear(self.in_features, self.out_features, bias=self.bias)
+        made = torch.nn.Linear(self.in_features, self.out_features, bias=self.bias)
+        if not self.transposed:
+            return made
+
+        class Transposed(torch.nn.Linear):
+            def forward(self, x: Any) -> Any:
+                return torch.nn.functional.linear(x, self.weight.T, self.bias)
+
+        made.__class__ = Transposed
+        made.weight = torch.nn.Parameter(made.weight.detach().T.contiguous())
+        return made
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         k, bias = pick.size(1, 6), pick.choice([True, False])
         lead = [pick.size(1, 3) for _ in range(pick.int(0, 2))]
-        return cls(k, pick.size(1, 6), bias), [Tensor((*lead, k))]
+        return cls(k, pick.size(1, 6), bias, pick.choice([True, False])), [Tensor((*lead, k))]
 
 
 @operator(cost="gemm", aten="matmul bmm mm", onnx="MatMul")
