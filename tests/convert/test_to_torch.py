@@ -130,6 +130,37 @@ def test_decoders_compute_the_logits_of_transformers(tmp_path, kind):
         torch.testing.assert_close(ours(*inputs), theirs(tokens).logits, rtol=1e-4, atol=1e-5)
 
 
-def test_a_decode_step_is_refused():
+@pytest.mark.parametrize(
+    "kind", ["gpt2", "llama", "mistral", "gemma3_text", "deepseek_v3", "gpt_oss", "bloom"]
+)
+def test_decoding_from_the_cache_is_recomputing_everything(tmp_path, kind):
+    torch.manual_seed(0)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(TINY[kind] | {"model_type": kind}))
+    model, tokens, state, weights = from_hf_config(path), torch.randint(0, 1000, (2, 12)), {}, None
+
+    def run(phase, context, first):
+        nonlocal weights
+        module = to_torch(model.graph(Workload(phase=phase, context=context, batch=2))).double().eval()
+        if weights is None:
+            weights = {k: torch.randn_like(v) * 0.2 for k, v in module.state_dict().items()}
+        module.load_state_dict(weights)
+        inputs = [tokens[:, first:context]]
+        if kind == "gpt2":
+            inputs.append(torch.arange(first, context)[None])
+        with torch.no_grad():
+            return module(*inputs, state=None if phase == "forward" else state)
+
+    steps = [run("prefill", 7, 0)[:, -1]]
+    for context in range(8, 13):
+        steps.append(run("decode", context, context - 1)[:, -1])
+    whole = run("forward", 12, 0)[:, 6:]
+    torch.testing.assert_close(torch.stack(steps, 1), whole, rtol=1e-9, atol=1e-9)
+    counted = count(model.graph(Workload(phase="decode", context=12, batch=2)))
+    assert sum(t.numel() for t in state.values()) * 4 == counted.state_bytes
+
+
+def test_a_decode_step_without_its_cache_is_refused():
+    module = to_torch(find("gpt2-small").graph(Workload(phase="decode", context=8)))
     with pytest.raises(InputError, match="cache"):
-        to_torch(find("gpt2-small").graph(Workload(phase="decode", context=8)))
+        module(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64))

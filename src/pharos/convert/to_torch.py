@@ -13,9 +13,13 @@ def to_torch(graph: Graph) -> Any:
     names loads. Tied weights are one parameter. Weights are initialised as PyTorch initialises each
     layer.
 
+    ``module(*inputs, state=state)`` with a dict keeps what the graph keeps from call to call (KV caches,
+    recurrent states) in that dict, by name: a prefill graph fills it, decode graphs built for one more
+    token each read it and go on from there.
+
     Raises:
-        InputError: torch is missing, an operator has no PyTorch form, or the graph continues from a
-            cache (build it under "forward" or "prefill").
+        InputError: torch is missing, an operator has no PyTorch form, or, when called, the graph
+            continues from a cache and there is none.
     """
     try:
         import torch
@@ -23,11 +27,6 @@ def to_torch(graph: Graph) -> Any:
         raise InputError("running a graph needs torch", hint="pip install 'pharos-nn[torch]'") from None
     plain = graph.expanded()
     nodes = [n for n in plain.nodes if isinstance(n, Node)]
-    for node in nodes:
-        if getattr(node.op, "cached", 0):
-            raise InputError(
-                "continues from a cache that a module does not hold", where=f"{graph.name}: {node.name}"
-            )
 
     class Network(torch.nn.Module):
         def __init__(self) -> None:
@@ -46,19 +45,37 @@ def to_torch(graph: Graph) -> Any:
                 for own, owner in node.tied.items():
                     setattr(self.calls[node.name], own, self.get_parameter(owner))
 
-        def forward(self, *inputs: Any) -> Any:
+        def forward(self, *inputs: Any, state: dict[str, Any] | None = None) -> Any:
             if len(inputs) != len(graph.inputs):
                 wanted = ", ".join(v.name for v in graph.inputs)
                 raise TypeError(f"takes {len(graph.inputs)} inputs ({wanted}), not {len(inputs)}")
             values = dict(zip((v.name for v in graph.inputs), inputs, strict=True))
             for node in nodes:
-                made = self.calls[node.name](*[values[i] for i in node.inputs])
+                given = [values[i] for i in node.inputs]
+                if node.state and (state is not None or getattr(node.op, "cached", 0)):
+                    made = _with_state(self.calls[node.name], node, given, state)
+                else:
+                    made = self.calls[node.name](*given)
                 results = made if isinstance(made, (tuple, list)) else (made,)
                 values.update(zip(node.outputs, results, strict=True))
             found = tuple(values[v.name] for v in plain.outputs)
             return found[0] if len(found) == 1 else found
 
     return Network()
+
+
+def _with_state(call: Any, node: Node, given: list[Any], state: dict[str, Any] | None) -> Any:
+    """Calls an operator that keeps something with what it kept, and takes down what it keeps now."""
+    kept = {key: node.parameter(key) for key in node.state}
+    past = {key: state[name] for key, name in kept.items() if state is not None and name in state}
+    if getattr(node.op, "cached", 0) and len(past) < len(kept):
+        raise InputError(
+            "continues from a cache that it is not given", where=node.name, hint="pass state= of the prefill"
+        )
+    made = call(*given, state=past)
+    if state is not None:
+        state.update({name: past[key] for key, name in kept.items()})
+    return made
 
 
 def _lend(torch: Any, root: Any, home: str, module: Any) -> None:

@@ -144,6 +144,32 @@ class Graph:
         outputs = tuple(Value(rename.get(v.name, v.name), v.tensor) for v in self.outputs)
         return replace(self, nodes=nodes, outputs=outputs)
 
+    def with_ops(self, change: Callable[[Node], Op | None]) -> "Graph":
+        """The same graph with some operators exchanged for others that take and give the same tensors.
+
+        Args:
+            change: the new operator of a node, or None to leave it.
+
+        Raises:
+            SizeError: another output shape, naming the node.
+        """
+
+        def swapped(node: "Node | Repeat") -> "Node | Repeat":
+            if isinstance(node, Repeat):
+                return replace(node, body=node.body.with_ops(change))
+            op = change(node)
+            if op is None or op == node.op:
+                return node
+            made = op.shape(*node.ins)
+            outs = made if isinstance(made, tuple) else (made,)
+            if not all(same_shape(a.shape, b.shape) for a, b in zip(outs, node.outs, strict=True)):
+                raise op.refuse("gives another shape than the operator it stands in for", *node.io).at(
+                    f"{self.name}: {node.name}"
+                )
+            return replace(node, op=op, **_held(op, node.io, self.precision))
+
+        return replace(self, nodes=tuple(map(swapped, self.nodes)))
+
     def parameter_names(self) -> dict[str, Tensor]:
         """Every stored parameter once by its full name, tied ones under their owner's."""
         found: dict[str, Tensor] = {}
@@ -153,6 +179,17 @@ class Graph:
                 if key not in node.tied:
                     found[node.parameter(key)] = tensor
         return found
+
+
+def _held(op: Op, io: tuple[Tensor, ...], precision: Precision) -> dict[str, dict[str, Tensor]]:
+    """The tensors a node holds: weights, buffers and state, at their precisions."""
+    weights, buffers, state = op.weights(), op.buffers(), op.state(*io)
+    kept = getattr(precision, op.state_precision)
+    return {
+        "weights": {k: Tensor(s, precision.weights) for k, s in weights.items()} if weights else _NONE,
+        "buffers": {k: Tensor(s, precision.weights) for k, s in buffers.items()} if buffers else _NONE,
+        "state": {k: Tensor(s, kept) for k, s in state.items()} if state else _NONE,
+    }
 
 
 def folded_name(name: str, rounds: Sequence[Repeat]) -> str:
@@ -258,9 +295,7 @@ class Builder:
             outs = tuple([Tensor(t.shape, self.precision.activations) for t in outs])
         path = self._claim(self._scope + name)
         names = (path,) if len(outs) == 1 else tuple([f"{path}:{i}" for i in range(len(outs))])
-        precision = self.precision
-        weights, buffers, state = op.weights(), op.buffers(), op.state(*ins, *outs)
-        kept = getattr(precision, op.state_precision)
+        held = _held(op, (*ins, *outs), self.precision)
         self._nodes.append(
             Node(
                 path,
@@ -269,9 +304,9 @@ class Builder:
                 names,
                 ins,
                 outs,
-                {k: Tensor(s, precision.weights) for k, s in weights.items()} if weights else _NONE,
-                {k: Tensor(s, precision.weights) for k, s in buffers.items()} if buffers else _NONE,
-                {k: Tensor(s, kept) for k, s in state.items()} if state else _NONE,
+                held["weights"],
+                held["buffers"],
+                held["state"],
                 tied or _NONE,
                 home if home is None else f"{self._scope}{home}." if home else self._scope,
             )

@@ -168,11 +168,11 @@ def latent_attention(
         of_k, of_v = g("kv_b_split", Split((nope_dim, v_dim), 1), matrix)
         q = g("q_joined", Concat(3), g("absorb_k", MatMul(), q_plain, of_k), q_turned)
         k = g("k_joined", Concat(3), latent, k_turned)
-        y = g("attention", replace(attention, latent=kv_rank, scale=scale), q, k)
+        y = g("attention", replace(attention, latent=kv_rank, scale=scale), q, k, home="")
         y = g("absorb_v", MatMul(transpose_b=True), y, of_v)
     else:
         if attention.keep:
-            rows = g("cache", Cache(attention.cached), g("rows", Concat(3), latent, k_turned))
+            rows = g("cache", Cache(attention.cached), g("rows", Concat(3), latent, k_turned), home="")
             latent, k_turned = g("rows_split", Split((kv_rank, rope_dim), 3), rows)
         held = latent.shape[2]
         latent = g("held", Reshape((batch, held, kv_rank)), latent)

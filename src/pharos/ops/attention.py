@@ -356,6 +356,14 @@ class Attention(Op):
         anchors, start = self._kept_from(past)
         return np.concatenate([np.arange(anchors), np.arange(start, int(self.cached) + new)])
 
+    def _keep(self, torch: Any, rows: Any) -> Any:
+        """What the cache holds afterwards of all keys or values [B, G, S, d]."""
+        reach = int(self._reach()) if self._forgets else rows.shape[2]
+        if rows.shape[2] <= reach:
+            return rows
+        anchors = int(self.anchors)
+        return torch.cat([rows[:, :, :anchors], rows[:, :, rows.shape[2] - (reach - anchors) :]], 2)
+
     def _slopes(self, heads: int) -> list[float]:
         """Slopes of the heads: powers of 2^(-8 / n), for other than powers of two every second of 2n."""
         whole = 2 ** (heads.bit_length() - 1)
@@ -428,12 +436,20 @@ class Attention(Op):
     def torch(self, torch: Any) -> Any:
         simple = not self.softcap
 
-        def attend(q: Any, k: Any, *more: Any, past_k: Any = None, past_v: Any = None) -> Any:
+        def attend(
+            q: Any, k: Any, *more: Any, state: Any = None, past_k: Any = None, past_v: Any = None
+        ) -> Any:
             v, extra = (more[0], more[1:]) if self._operands == 3 else (k[..., : int(self.latent)], more)
+            if state:
+                past_k, past_v = state["k"], state.get("v")
             past = 0 if past_k is None else past_k.shape[2]
             if past_k is not None:
                 k = torch.cat([past_k, k], 2)
                 v = torch.cat([past_v, v], 2) if past_v is not None else k[..., : v.shape[3]]
+            if state is not None:
+                state["k"] = self._keep(torch, k)
+                if self._operands == 3:
+                    state["v"] = self._keep(torch, v)
             bias = next((t for t in extra if t.ndim == 4), None)
             sinks = next((t for t in extra if t.ndim == 1), None)
             where = self.positions(torch, past, k.shape[2] - past).to(q.device)

@@ -5,7 +5,7 @@ from typing import Any
 from pharos.graph.op import Op, Picker, Saved, Tally, Traffic, Work, operator
 from pharos.graph.tensor import Tensor
 from pharos.quantity.dtypes import nbytes
-from pharos.quantity.sizes import Size
+from pharos.quantity.sizes import Size, ceil_div
 
 
 @operator(cost="copy")
@@ -17,9 +17,11 @@ class Cache(Op):
 
     Args:
         cached: rows kept from earlier calls.
+        page: the cache is handed out in pages of so many rows.
     """
 
     cached: Size = 0
+    page: int = 1
     state_precision = "kv_cache"
 
     def shape(self, x: Tensor) -> Tensor:
@@ -27,12 +29,13 @@ class Cache(Op):
         return x.with_shape(x.shape[0], x.shape[1], self.cached + x.shape[2], x.shape[3])
 
     def state(self, x: Tensor, *out: Tensor) -> dict[str, tuple[Size, ...]]:
-        return {"rows": self.shape(x).shape}
+        batch, heads, held, width = self.shape(x).shape
+        return {"k": (batch, heads, held if self.page == 1 else self.page * ceil_div(held, self.page), width)}
 
     def traffic(self, node: Any) -> Traffic:
         x, y = node.ins[0], node.outs[0]
         held = x.shape[0] * x.shape[1] * self.cached * x.shape[3]
-        return Traffic(inputs=x.nbytes, outputs=y.nbytes, state=nbytes(held, node.state["rows"].dtype))
+        return Traffic(inputs=x.nbytes, outputs=y.nbytes, state=nbytes(held, node.state["k"].dtype))
 
     def gradient(self, wanted: Any, *io: Tensor) -> Work:
         return Work()
@@ -40,15 +43,24 @@ class Cache(Op):
     def saved(self, *io: Tensor) -> Saved:
         return Saved()
 
-    def loops(self, tally: Tally, x: Any, *, past_rows: Any = None) -> Any:
+    def loops(self, tally: Tally, x: Any, *, past_k: Any = None) -> Any:
         import numpy as np
 
-        return x.copy() if past_rows is None else np.concatenate([past_rows, x], 2)
+        return x.copy() if past_k is None else np.concatenate([past_k, x], 2)
 
     def torch(self, torch: Any) -> Any:
-        return lambda x, past_rows=None: x if past_rows is None else torch.cat([past_rows, x], 2)
+        def extend(x: Any, state: Any = None, past_k: Any = None) -> Any:
+            past_k = state["k"] if state else past_k
+            rows = x if past_k is None else torch.cat([past_k, x], 2)
+            if state is not None:
+                state["k"] = rows
+            return rows
+
+        return extend
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         cached: Size = pick.size(1, 4) if pick.choice([True, False]) else 0
-        return cls(cached), [Tensor((pick.size(1, 2), pick.size(1, 2), pick.size(1, 4), pick.size(1, 3)))]
+        return cls(cached, pick.choice([1, 4])), [
+            Tensor((pick.size(1, 2), pick.size(1, 2), pick.size(1, 4), pick.size(1, 3)))
+        ]

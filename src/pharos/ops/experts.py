@@ -21,7 +21,7 @@ from pharos.graph.op import (
 from pharos.graph.tensor import Tensor
 from pharos.ops.activation import FUNCTIONS
 from pharos.quantity.errors import unknown
-from pharos.quantity.sizes import Size, ceil_log2, is_int, minimum, prod
+from pharos.quantity.sizes import Size, ceil_log2, is_int, minimum
 
 # The clamped gate of gpt-oss: sharpness of its sigmoid, bound of both halves.
 ALPHA, LIMIT = 1.702, 7.0
@@ -180,8 +180,9 @@ class Experts(Op):
 
     def torch(self, torch: Any) -> Any:
         op, function = self, FUNCTIONS[self.function]
-        act = function.torch.removeprefix("nn.")
-        call = getattr(torch, act) if act == function.torch else getattr(torch.nn, act)(**dict(function.options))
+        layer = function.torch.removeprefix("nn.")
+        plain = layer == function.torch
+        call = getattr(torch, layer) if plain else getattr(torch.nn, layer)(**dict(function.options))
 
         class Mixture(torch.nn.Module):
             def __init__(self) -> None:
