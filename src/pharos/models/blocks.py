@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import ceil
 
 from pharos.graph.graph import Builder, Value
 from pharos.ops.activation import Activation
 from pharos.ops.attention import Attention
 from pharos.ops.cache import Cache
 from pharos.ops.conv import Conv2d
+from pharos.ops.dispatch import Combine, Dispatch, ExpertLinear
 from pharos.ops.elementwise import Add, Mul
 from pharos.ops.experts import Experts
 from pharos.ops.linear import Linear, MatMul
@@ -16,7 +18,8 @@ from pharos.ops.rotary import Rotary
 from pharos.ops.router import Router
 from pharos.ops.shape_ops import Concat, Expand, Reshape, Split, Transpose
 from pharos.ops.stored import Stored
-from pharos.quantity.sizes import Size
+from pharos.quantity.errors import SizeError
+from pharos.quantity.sizes import Size, is_int, prod
 
 
 def conv_norm(
@@ -246,3 +249,29 @@ def mixture(
     shares, picks = g(names[0], router, x)
     y = g(names[1], experts, x, shares, picks)
     return y if shared is None else g("with_shared", Add(), y, shared(g, x))
+
+
+def capacity_mixture(
+    g: Builder, x: Value, router: Router, wide: Size, *, factor: float, function: str,
+    names: tuple[str, str] = ("gate", "experts"),
+) -> Value:  # fmt: skip
+    """A mixture whose experts have a fixed number of slots: factor x the mean load, rounded up.
+
+    Tokens are dispatched to slots, all experts multiply at once, results are combined; tokens beyond an
+    expert's capacity pass it by. Source: Fedus et al. 2021, arXiv:2101.03961 (Switch Transformer).
+
+    Args:
+        x: [..., tokens, width], of known sizes.
+    """
+    experts, width = router.num_experts, router.hidden_size
+    tokens = prod(x.shape[:-1])
+    if not is_int(tokens) or not is_int(experts):
+        raise SizeError("a capacity needs a known number of tokens and experts")
+    capacity = ceil(factor * tokens * router.top_k / experts)
+    shares, picks = g(names[0], router, x)
+    with g.scope(names[1]):
+        slots, places = g("dispatch", Dispatch(experts, capacity), x, picks)
+        y = g("up_proj", ExpertLinear(experts, width, wide), slots)
+        y = g("act", Activation(function), y)
+        y = g("down_proj", ExpertLinear(experts, wide, width), y)
+        return g("combine", Combine(), y, shares, picks, places)
