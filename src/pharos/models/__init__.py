@@ -1,6 +1,7 @@
-"""Models: families as short functions over shared blocks; importing this room registers them."""
+"""Models: families as short functions over shared blocks; importing this room registers every file."""
 
 from importlib import import_module
+from pkgutil import iter_modules
 
-for _name in ("mlp", "cnn", "classic", "dense", "rnn", "transformer", "recsys"):
-    import_module(f"{__name__}.{_name}")
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
