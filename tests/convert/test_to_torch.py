@@ -130,6 +130,45 @@ def test_decoders_compute_the_logits_of_transformers(tmp_path, kind):
         torch.testing.assert_close(ours(*inputs), theirs(tokens).logits, rtol=1e-4, atol=1e-5)
 
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+SLOWED = {
+    "linear": ("llama", {"rope_type": "linear", "factor": 2.0}),
+    "dynamic": ("llama", {"rope_type": "dynamic", "factor": 2.0}),
+    "llama3": ("llama", {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                         "high_freq_factor": 4.0, "original_max_position_embeddings": 16}),
+    "yarn": ("llama", YARN),
+    "yarn_exact": ("llama", YARN | {"truncate": False, "beta_fast": 16.0}),
+    "yarn_latent": ("deepseek_v3", YARN | {"mscale": 1.0, "mscale_all_dim": 0.7}),
+    "short": ("phi3", {"rope_type": "longrope", "short_factor": [1.0 + 0.1 * i for i in range(8)],
+                       "long_factor": [2.0 + i for i in range(8)]}),
+    "long": ("phi3", {"rope_type": "longrope", "short_factor": [1.0] * 8,
+                      "long_factor": [2.0 + i for i in range(8)]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", sorted(SLOWED))
+def test_slowed_positions_are_those_of_transformers(tmp_path, way):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    kind, rope = SLOWED[way]
+    rope = rope | {"rope_theta": 10000.0}
+    sizes = TINY[kind] | {"max_position_embeddings": 64, "rope_parameters": rope}
+    if kind == "phi3":
+        sizes |= {"sliding_window": None, "original_max_position_embeddings": 8 if way == "long" else 32}
+    config = transformers.AutoConfig.for_model(kind, **sizes, attn_implementation="eager")
+    theirs = transformers.AutoModelForCausalLM.from_config(config).double().eval()
+    if kind == "deepseek_v3":
+        theirs.set_experts_implementation("eager")
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    path, tokens = tmp_path / "config.json", torch.randint(0, 1000, (1, 24))
+    path.write_text(json.dumps(sizes | {"model_type": kind}))
+    ours = to_torch(from_hf_config(path).graph(Workload(context=24))).double().eval()
+    ours.load_state_dict(theirs.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(ours(tokens), theirs(tokens).logits, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "kind", ["gpt2", "llama", "mistral", "gemma3_text", "deepseek_v3", "gpt_oss", "bloom"]
 )

@@ -9,6 +9,7 @@ from typing import Any
 from pharos.facts.reading import read_json
 from pharos.models.registry import Model
 from pharos.ops.activation import FUNCTIONS
+from pharos.ops.rotary import SCALINGS
 from pharos.quantity.errors import InputError, PharosError, unknown
 
 # Activations by the names configs use.
@@ -16,6 +17,20 @@ ACTIVATIONS = {
     "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
     "silu": "silu", "swish": "silu", "relu": "relu",
 }  # fmt: skip
+
+
+_ROPE_NUMBERS = (
+    "factor", "attention_factor", "beta_fast", "beta_slow", "truncate", "mscale", "mscale_all_dim",
+    "original_max_position_embeddings", "low_freq_factor", "high_freq_factor", "short_factor", "long_factor",
+)  # fmt: skip
+# What each way of scaling cannot do without.
+_ROPE_NEEDS = {
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("original_max_position_embeddings",),
+    "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
+}
 
 
 class Config:
@@ -95,6 +110,41 @@ class Config:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
             raise self.wrong("rope_theta", f"must be a positive number, not {value!r}")
         return float(value)
+
+    def rope_scaling(self, kind: str | None = None) -> dict[str, Any]:
+        """How rotary positions are slowed; empty where they are not.
+
+        Raises:
+            InputError: an entry that is missing or of the wrong kind.
+            UnknownName: a way of scaling that is not known.
+        """
+        held = self.get("rope_scaling") or self.get("rope_parameters") or {}
+        if isinstance(held, dict) and kind is not None:
+            held = held.get(kind, held)
+        if not isinstance(held, dict):
+            raise self.wrong("rope_scaling", f"must be an object, not {held!r}")
+        way = str(held.get("rope_type") or held.get("type") or "default")
+        way = {"su": "longrope"}.get(way, way)
+        if way == "default":
+            return {}
+        if way not in SCALINGS:
+            raise unknown("scaling of positions", way, SCALINGS, where=self.where("rope_scaling"))
+        found = {"rope_type": way, "max_position_embeddings": self.whole("max_position_embeddings")}
+        trained = self.get("original_max_position_embeddings")
+        if trained is not None:
+            found["original_max_position_embeddings"] = trained
+        for key in _ROPE_NUMBERS:
+            value = held.get(key)
+            if value is None:
+                continue
+            each = value if isinstance(value, list) else [value]
+            if not each or not all(isinstance(v, (int, float)) and 0 <= v < 1e12 for v in each):
+                raise self.wrong(f"rope_scaling.{key}", f"must be a positive number, not {value!r}")
+            found[key] = tuple(value) if isinstance(value, list) else value
+        for key in _ROPE_NEEDS[way]:
+            if key not in found:
+                raise self.wrong("rope_scaling", f"of type {way} has no {key}")
+        return found
 
     def refuse(self, **harmless: tuple[Any, ...]) -> None:
         """Raises for a key whose value would change the count in a way that is not expressed.

@@ -1,5 +1,6 @@
 """Configs of decoders: Llama and its descendants, GPT-2, BLOOM, Gemma, DeepSeek, gpt-oss, Llama 4."""
 
+from math import log
 from typing import Any
 
 from pharos.convert.from_hf import Config, reader
@@ -53,6 +54,7 @@ def _shared(config: Config, **found: Any) -> dict[str, Any]:
     found.setdefault("activation", config.activation("hidden_act"))
     found.setdefault("norm_eps", config.number("rms_norm_eps"))
     found.setdefault("rope_theta", config.rope_theta())
+    found.setdefault("rope_scaling", config.rope_scaling())
     found.setdefault("tied", config.flag("tie_word_embeddings"))
     found.setdefault("attention_bias", "qkvo" if config.flag("attention_bias") else "none")
     found.setdefault("mlp_bias", config.flag("mlp_bias"))
@@ -205,7 +207,8 @@ def _gemma2(name: str, config: Config) -> Model:
 @reader("gemma3_text", **GEMMA2 | {"vocab_size": 262208, "max_position_embeddings": 131072,
                                    "rope_theta": 1e6})  # fmt: skip
 def _gemma3(name: str, config: Config) -> Model:
-    found = _gemma_later(config, qk_norm="rms_offset", rope_theta=config.rope_theta("full_attention"))
+    found = _gemma_later(config, qk_norm="rms_offset", rope_theta=config.rope_theta("full_attention"),
+                         rope_scaling=config.rope_scaling("full_attention"))  # fmt: skip
     every = config.whole("_sliding_window_pattern", 6)
     kinds = config.layer_types(found["layers"], _KINDS)
     kinds = kinds or [_KINDS[(i + 1) % every == 0] for i in range(found["layers"])]
@@ -213,8 +216,8 @@ def _gemma3(name: str, config: Config) -> Model:
     if near is None:
         held = config.get("rope_parameters", {}).get("sliding_attention", {})
         near = float(held.get("rope_theta", 10000.0))
-    local = {"sliding_attention": {"window": config.whole("sliding_window"), "rope_theta": near},
-             "full_attention": {}}  # fmt: skip
+    sliding = {"window": config.whole("sliding_window"), "rope_theta": near, "rope_scaling": {}}
+    local = {"sliding_attention": sliding, "full_attention": {}}
     return _model(name, **found, round=_cycle([local[kind] for kind in kinds]))
 
 
@@ -226,11 +229,14 @@ def _deepseek(name: str, config: Config, routing: dict[str, Any]) -> Model:
     }  # fmt: skip
     config.refuse(attention_bias=(False,), moe_layer_freq=(1,))
     wide = config.whole("moe_intermediate_size")
-    groups = config.count("n_group")
+    groups, slowed = config.count("n_group"), config.rope_scaling()
+    scale = float(latent["nope_dim"] + latent["rope_dim"]) ** -0.5
+    if slowed.get("mscale_all_dim") and slowed.get("factor", 1) > 1:
+        scale *= (0.1 * slowed["mscale_all_dim"] * log(slowed["factor"]) + 1) ** 2
     if groups > 1 and config.get("topk_method") != "greedy":
         routing |= {"groups": groups, "top_groups": config.whole("topk_group")}
     found = _shared(
-        config, head_dim=latent["nope_dim"] + latent["rope_dim"], latent=latent,
+        config, head_dim=latent["nope_dim"] + latent["rope_dim"], latent=latent, attention_scale=scale,
         rotary_interleaved=config.get("rope_interleave", True), experts=config.whole("n_routed_experts"),
         top_k=config.whole("num_experts_per_tok"), expert_size=wide, rotary_width=0,
         shared_size=config.count("n_shared_experts") * wide,

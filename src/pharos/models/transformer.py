@@ -88,6 +88,7 @@ class Decoder:
             rotary positions, without a weight.
         rotary_width: features of a head that rotary positions turn; 0 means all.
         rotary_interleaved: neighbouring features turn together.
+        rope_scaling: how rotary positions were slowed for longer contexts, see `ops.rotary.Rotary`.
         parallel: attention and feed-forward read the same input and are added together; the number of
             norms in front of them, 0 for blocks in sequence.
         post_norms: a norm after attention and after the feed-forward part too.
@@ -130,6 +131,7 @@ class Decoder:
     norm_eps: float | None = None
     rotary_width: int = 0
     rotary_interleaved: bool = False
+    rope_scaling: dict[str, Any] = field(default_factory=dict)
     parallel: int = 0
     post_norms: bool = False
     embedding_norm: bool = False
@@ -294,7 +296,10 @@ def _attend(g: Builder, x: Value, sizes: Decoder, cached: Size, keep: bool) -> V
     )  # fmt: skip
     rotary = None
     if sizes.position == "rotary":
-        rotary = Rotary(sizes.rope_theta, cached, sizes.rotary_width or None, sizes.rotary_interleaved)
+        rotary = Rotary(
+            sizes.rope_theta, cached, sizes.rotary_width or None, sizes.rotary_interleaved,
+            tuple(sorted(sizes.rope_scaling.items())),
+        )  # fmt: skip
     if sizes.latent:
         assert rotary is not None
         # one token against a cache of many: what is absorbed is not made for each of them again

@@ -1,10 +1,73 @@
 """Rotary positions: pairs of features turned by an angle that grows with the position."""
 
+from math import ceil, floor, log, pi
 from typing import Any
 
 from pharos.graph.op import SEQUENTIAL, STRIDED, Op, Picker, Tally, Work, operator
 from pharos.graph.tensor import Tensor
+from pharos.quantity.errors import unknown
 from pharos.quantity.sizes import Size, is_int, prod
+
+SCALINGS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+
+
+def turns(base: float, half: int, tokens: int, scaling: dict[str, Any]) -> tuple[list[float], float]:
+    """Angle per position of each of `half` pairs, and the length queries and keys are multiplied by.
+
+    Args:
+        tokens: length of the whole context, which "dynamic" and "longrope" look at.
+        scaling: see `Rotary`.
+
+    Sources: "linear" and "dynamic": Chen et al. 2023, arXiv:2306.15595, and its NTK-aware successors;
+    "llama3": Llama team 2024, arXiv:2407.21783; "yarn": Peng et al. 2023, arXiv:2309.00071; "longrope":
+    Ding et al. 2024, arXiv:2402.13753; all in the forms that published configs are written for.
+    """
+    kind, width = scaling.get("rope_type", "default"), 2 * half
+    plain = [base ** (-i / half) for i in range(half)]
+    if kind == "default":
+        return plain, 1.0
+    given: Any = scaling.get("attention_factor")
+    trained: Any = scaling.get("original_max_position_embeddings")
+    factor: Any = scaling.get("factor")
+    if kind == "linear":
+        return [turn / factor for turn in plain], 1.0
+    if kind == "dynamic":
+        limit = scaling["max_position_embeddings"]
+        stretched = factor * max(tokens, limit) / limit - (factor - 1)
+        grown = base * stretched ** (width / (width - 2))
+        return [grown ** (-i / half) for i in range(half)], 1.0
+    if kind == "llama3":
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        # rounds that a pair makes within the trained context decide how far it is slowed
+        rounds = [trained * turn / (2 * pi) for turn in plain]
+        keep = [min(max((r - low) / (high - low), 0.0), 1.0) for r in rounds]
+        return [turn * (k + (1 - k) / factor) for turn, k in zip(plain, keep, strict=True)], 1.0
+    if factor is None:
+        factor = scaling["max_position_embeddings"] / trained
+    if kind == "yarn":
+
+        def pair_that_makes(rounds: float) -> float:
+            return width * log(trained / (rounds * 2 * pi)) / (2 * log(base))
+
+        first, last = (pair_that_makes(scaling.get(k) or d) for k, d in (("beta_fast", 32), ("beta_slow", 1)))
+        if scaling.get("truncate", True):
+            first, last = floor(first), ceil(last)
+        first, last = max(first, 0), min(last, width - 1)
+        last = first + 0.001 if first == last else last
+        slowed = [min(max((i - first) / (last - first), 0.0), 1.0) for i in range(half)]
+        mixed = [turn * (1 - s + s / factor) for turn, s in zip(plain, slowed, strict=True)]
+        if given is None:
+            one, every = scaling.get("mscale"), scaling.get("mscale_all_dim")
+            given = _longer(factor, one) / _longer(factor, every) if one and every else _longer(factor, 1.0)
+        return mixed, given
+    each = scaling["long_factor" if tokens > trained else "short_factor"]
+    if given is None:
+        given = 1.0 if factor <= 1 else (1 + log(factor) / log(trained)) ** 0.5
+    return [turn / f for turn, f in zip(plain, each, strict=True)], given
+
+
+def _longer(factor: float, scale: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * scale * log(factor) + 1.0
 
 
 @operator(cost="elementwise", onnx="RotaryEmbedding")
@@ -18,12 +81,20 @@ class Rotary(Op):
         width: only the first `width` features are turned, None means all.
         interleaved: features 2i and 2i + 1 turn together; they leave half-split, as the others do, which
             no product of a query and a key can tell.
+        scaling: how turns were slowed for longer contexts than those trained on, as configs write it:
+            (("rope_type", "llama3"), ("factor", 8.0), ...); one of SCALINGS.
     """
 
     base: float = 10000.0
     offset: Size = 0
     width: Size | None = None
     interleaved: bool = False
+    scaling: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        kind = dict(self.scaling).get("rope_type", "default")
+        if kind not in SCALINGS:
+            raise unknown("scaling of positions", str(kind), SCALINGS)
 
     def _turned(self, x: Tensor) -> Size:
         return x.shape[3] if self.width is None else self.width
@@ -47,10 +118,11 @@ class Rotary(Op):
 
         y = x.copy()
         half = self._turned(Tensor(x.shape)) // 2
+        speed, size = turns(self.base, half, self.offset + x.shape[2], dict(self.scaling))
         for t in range(x.shape[2]):
             for i in range(half):
-                angle = (self.offset + t) * self.base ** (-i / half)
-                cos, sin = np.cos(angle), np.sin(angle)
+                angle = (self.offset + t) * speed[i]
+                cos, sin = size * np.cos(angle), size * np.sin(angle)
                 at, other = (2 * i, 2 * i + 1) if self.interleaved else (i, i + half)
                 y[:, :, t, i] = x[:, :, t, at] * cos - x[:, :, t, other] * sin
                 y[:, :, t, i + half] = x[:, :, t, other] * cos + x[:, :, t, at] * sin
@@ -66,10 +138,12 @@ class Rotary(Op):
             # bf16 cannot tell position 257 from 256
             wide = torch.promote_types(x.dtype, torch.float32)
             place = torch.arange(x.shape[2], dtype=wide, device=x.device) + self.offset
-            turn = self.base ** (-torch.arange(half, dtype=wide, device=x.device) / half)
+            speed, size = turns(self.base, half, int(self.offset) + x.shape[2], dict(self.scaling))
+            turn = torch.tensor(speed, dtype=wide, device=x.device)
             angle = (place[:, None] * turn).repeat(1, 2)
+            cos, sin = (size * angle.cos()).to(x.dtype), (size * angle.sin()).to(x.dtype)
             turned = torch.cat([-x[..., half:], x[..., :half]], -1)
-            return torch.cat([x * angle.cos().to(x.dtype) + turned * angle.sin().to(x.dtype), rest], -1)
+            return torch.cat([x * cos + turned * sin, rest], -1)
 
         return rotate
 
