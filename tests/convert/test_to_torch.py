@@ -205,3 +205,14 @@ def test_a_decode_step_without_its_cache_is_refused():
     module = to_torch(find("gpt2-small").graph(Workload(phase="decode", context=8)))
     with pytest.raises(InputError, match="cache"):
         module(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_recurrence_goes_on_from_its_state(cell):
+    model = find(f"lstm_tagger(vocabulary=20, embedding_dim=5, hidden=4, layers=2, tags=3, cell='{cell}')")
+    whole = to_torch(model.graph(Workload(batch=2, context=6))).double()
+    step = to_torch(model.graph(Workload(batch=2, context=6, phase="decode"))).double()
+    step.load_state_dict(whole.state_dict())
+    tokens, state = torch.randint(0, 20, (2, 6)), {}
+    steps = torch.cat([step(tokens[:, t : t + 1], state=state) for t in range(6)], 1)
+    torch.testing.assert_close(steps, whole(tokens), rtol=1e-10, atol=1e-10)

@@ -118,7 +118,7 @@ def test_a_mistake_writes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("show", "resnet51"), "did you mean resnet50"),
+        (("show", "resnet5O"), "did you mean resnet50"),
         (("show", "nowhere/model.onnx"), "does not exist"),
         (("show", "nowhere/config.json"), "does not exist"),
         (("show", "some/thing.pt"), "is not a model"),

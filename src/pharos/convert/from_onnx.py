@@ -1,6 +1,6 @@
 """From ONNX: a file becomes a graph; weights stay on disk, nothing of the file is run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -28,10 +28,18 @@ BATCH_NAMES = ("batch", "batch_size", "b", "n", "bs", "s0", "dim_0")
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A value known without running: an initialiser, or what follows from shapes alone."""
+    """A value known without running: an initialiser, or what follows from such and from shapes.
+
+    Args:
+        data: its numbers, if they are few.
+        origins: initialisers that it is made of, in order; none for a constant that is no parameter.
+        turned: it is the transpose of the one it is made of.
+    """
 
     tensor: Tensor
     data: Any = None
+    origins: tuple[str, ...] = ()
+    turned: bool = False
 
 
 class Reader:
@@ -43,37 +51,85 @@ class Reader:
         self.constants: dict[str, Constant] = {}
         self.inferred: dict[str, Tensor] = {}
         self.used: set[str] = set()
+        # initialiser -> the full name that a parameter of the graph has for it
         self.owners: dict[str, str] = {}
+        # constants made by nodes of parameters: written as operators if one is used as an activation
+        self.deferred: dict[str, tuple[Any, dict[str, Any]]] = {}
 
     def name(self, node: Any, weight: str = "") -> str:
         """A node's name: its parameter's without the last part, else what the file calls it."""
-        stem = weight.rsplit(".", 1)[0] if "." in weight and weight in self.constants else ""
-        return self._free(stem or node.name.strip("/").replace("/", ".") or node.op_type.lower())
+        origin = self.origin(weight)
+        stem = origin.rsplit(".", 1)[0] if "." in origin and origin not in self.owners else ""
+        return self.free(stem or node.name.strip("/").replace("/", ".") or node.op_type.lower())
 
-    def _free(self, base: str) -> str:
+    def origin(self, name: str) -> str:
+        """The first initialiser that a constant is made of; "" for what is none."""
+        found = self.constants.get(name)
+        return found.origins[0] if found is not None and found.origins else ""
+
+    def free(self, base: str) -> str:
+        """`base`, or with a number if that is taken."""
         made, i = base, 1
         while made in self.used:
             made, i = f"{base}_{i}", i + 1
         self.used.add(made)
         return made
 
-    def add(self, node: Any, op: Op, *values: Value, weight: str = "", name: str = "") -> Any:
-        """Appends an operator and returns its value or values."""
-        return self.g(name or self.name(node, weight), op, *values)
+    def add(
+        self, node: Any, op: Op, *values: Value, weight: str = "", name: str = "", **parameters: str
+    ) -> Any:
+        """Appends an operator and returns its value or values.
+
+        Args:
+            weight: the constant that it is named after; with `parameters` those it has, by its own
+                names: one that an earlier operator has is tied to that one's.
+        """
+        path = name or self.name(node, weight)
+        return self.place(path, op, *values, origins={"weight": weight, **parameters})
+
+    def place(
+        self, path: str, op: Op, *values: Value, origins: dict[str, str], home: str | None = None
+    ) -> Any:
+        """Appends an operator under a name; `origins` are the constants its parameters come from."""
+        tied = {}
+        for key in op.weights():
+            origin = self.origin(origins.get(key, ""))
+            if origin in self.owners:
+                tied[key] = self.owners[origin]
+            elif origin:
+                stem = f"{path}." if home is None else f"{home}." if home else ""
+                self.owners[origin] = f"{stem}{key}"
+        return self.g(path, op, *values, tied=tied or None, home=home)
 
     def value(self, name: str) -> Value:
         """An activation; a constant that is used as one is stored in the graph."""
         if name in self.values:
             return self.values[name]
+        if name in self.deferred:
+            from pharos.convert.onnx_rules import write
+
+            node, attributes = self.deferred.pop(name)
+            if write(self, node, attributes):
+                return self.values[name]
         if name in self.constants:
-            tensor = self.constants[name].tensor
-            floating = tensor.dtype in FLOATS
-            op = Stored(
-                tensor.shape, floating and tensor.numel > 1, ACTIVATIONS if floating else tensor.dtype
-            )
-            self.values[name] = self.g(self._free(name.strip("/").replace("/", ".")), op)
+            self.values[name] = self._stored(name, self.constants[name])
             return self.values[name]
         raise InputError(f"{name!r} is used before anything makes it", where=self.path)
+
+    def _stored(self, name: str, constant: Constant) -> Value:
+        """A constant as a value: trainable if it is an initialiser with more than one number."""
+        tensor = constant.tensor
+        floating = tensor.dtype in FLOATS
+        trainable = floating and tensor.numel > 1 and bool(constant.origins)
+        path = name.strip("/").replace("/", ".")
+        stem, _, key = path.rpartition(".")
+        op = Stored(tensor.shape, trainable, ACTIVATIONS if floating else tensor.dtype, key)
+        return self.place(self.free(path), op, origins={key: name}, home=stem)
+
+    def holds(self, name: str) -> bool:
+        """Whether a name is an activation or a parameter, not a constant or a value inside a loop."""
+        found = self.constants.get(name)
+        return name in self.values or (found is not None and bool(found.origins) and found.tensor.numel > 1)
 
     def tensor(self, name: str) -> Tensor:
         """Shape and dtype of a value or constant."""
@@ -241,8 +297,10 @@ def _read(model: Any, work: Workload, path: str) -> Graph:
         tensor = _tensor(value)
         if tensor is not None:
             reader.inferred[value.name] = tensor
+    said = {v.name: {p.key: p.value for p in v.metadata_props} for v in model.graph.value_info}
     for tensor in graph.initializer:
-        reader.constants[tensor.name] = _constant(onnx, tensor)
+        constant = _constant(onnx, tensor)
+        reader.constants[tensor.name] = _traced(constant, tensor.name, said.get(tensor.name, {}))
     for value in graph.input:
         if value.name in reader.constants:
             continue
@@ -252,10 +310,18 @@ def _read(model: Any, work: Workload, path: str) -> Graph:
         dtype = precision.activations if tensor.dtype in FLOATS else tensor.dtype
         reader.used.add(value.name)
         reader.values[value.name] = reader.g.input(value.name, tensor.shape, dtype)
+    from pharos.convert.onnx_marks import marks, restore
     from pharos.convert.onnx_rules import convert
 
-    for node in graph.node:
-        convert(onnx, reader, node)
+    # shape inference writes into the bodies of loops: marks are held against the file as it is
+    known, skipped = marks(model.graph.node), 0
+    for i, node in enumerate(graph.node):
+        if i in known and not skipped and restore(reader, known[i][0]):
+            skipped = known[i][1]
+        if skipped:
+            skipped -= 1
+        else:
+            convert(onnx, reader, node)
     outputs = []
     for value in graph.output:
         if value.name not in reader.values and value.name not in reader.constants:
@@ -265,6 +331,18 @@ def _read(model: Any, work: Workload, path: str) -> Graph:
     if not outputs:
         raise InputError("computes nothing: every output is a constant", where=path)
     return reader.g.finish(*outputs)
+
+
+def _traced(constant: Constant, name: str, said: dict[str, str]) -> Constant:
+    """An initialiser with the parameters that PyTorch's exporter says it comes from; else it is one."""
+    if said.get("pkg.torch.export.graph_signature.InputSpec.kind", "PARAMETER") != "PARAMETER":
+        return constant
+    folded = said.get("pkg.onnxscript.optimizer.folded_from")
+    if folded is None:
+        return replace(constant, origins=(name,))
+    # parameters are attributes of modules, what the exporter computed has plain names
+    origins = tuple(part for part in (p.strip("[]' ") for p in folded.split(",")) if "." in part)
+    return replace(constant, origins=origins, turned=len(origins) == 1 and constant.tensor.rank == 2)
 
 
 def _constant(onnx: Any, tensor: Any) -> Constant:
@@ -277,7 +355,9 @@ def _constant(onnx: Any, tensor: Any) -> Constant:
 
 def unknown(reader: Reader, node: Any) -> None:
     """Records a node without a rule: listed by name, its shapes as far as the file implies them."""
-    values = [reader.value(i) for i in node.input if i and i in reader.values]
+    # parameters it uses are parameters all the same, in the body of a loop too
+    inside = [i for a in node.attribute for inner in a.g.node for i in inner.input]
+    values = [reader.value(i) for i in dict.fromkeys((*node.input, *inside)) if reader.holds(i)]
     tensors = [reader.inferred.get(o) for o in node.output if o]
     shapes = tuple(t.shape if t is not None else (1,) for t in tensors)
     dtypes = tuple(t.dtype if t is not None else reader.g.precision.activations for t in tensors)

@@ -64,7 +64,9 @@ def convert(onnx: Any, reader: Reader, node: Any) -> None:
     for name in given:
         if name not in reader.values and name not in reader.constants:
             reader.value(name)
-    folds = kind in FROM_SHAPES or (bool(given) and all(i in reader.constants for i in given))
+    # a cast gives the type of another value, not its numbers
+    needed = given[:1] if kind in SAME else given
+    folds = kind in FROM_SHAPES or (bool(given) and all(i in reader.constants for i in needed))
     if folds and node.domain in ("", "ai.onnx") and not any(a.g.node for a in node.attribute):
         _fold(onnx, reader, node, attributes)
         return
@@ -74,25 +76,29 @@ def convert(onnx: Any, reader: Reader, node: Any) -> None:
             if extra:
                 reader.constants[extra] = Constant(reader.tensor(given[0]))
         return
-    found = RULES.get(kind)
-    if found is None or node.domain not in ("", "ai.onnx", "com.microsoft"):
+    if not write(reader, node, attributes):
         unknown(reader, node)
-        return
+
+
+def write(reader: Reader, node: Any, attributes: dict[str, Any]) -> bool:
+    """Writes one node by its rule; False if it has none, or a form that the rule does not cover."""
+    found = RULES.get(node.op_type)
+    if found is None or node.domain not in ("", "ai.onnx", "com.microsoft"):
+        return False
     try:
         made = found(reader, node, attributes)
     except (PharosError, ValueError, KeyError, IndexError, TypeError):
-        # a form of the operator that the rule does not cover is listed, like one without a rule
-        unknown(reader, node)
-        return
+        return False
     results = made if isinstance(made, tuple) else (made,)
     for name, value in zip(node.output, results, strict=False):
         if name:
             reader.values[name] = value
+    return True
 
 
 def _fold(onnx: Any, reader: Reader, node: Any, attributes: dict[str, Any]) -> None:
     """What follows from shapes and constants: its shape, and its numbers where they are few."""
-    data = None
+    data, kind = None, node.op_type
     if node.op_type == "Constant":
         raw = next(iter(attributes.values()), None)
         if hasattr(raw, "dims"):
@@ -109,10 +115,16 @@ def _fold(onnx: Any, reader: Reader, node: Any, attributes: dict[str, Any]) -> N
         reader.constants[node.output[0]] = Constant(Tensor((len(data),), "int64"), data)
         return
     data = _numbers_of(reader, node, attributes)
+    given = [reader.constants[i] for i in node.input if i in reader.constants]
+    # from each initialiser once; sizes and shapes are taken from none
+    origins = () if kind in FROM_SHAPES else tuple(dict.fromkeys(o for c in given for o in c.origins))
+    turned = bool(given) and given[0].turned != (kind == "Transpose" and given[0].tensor.rank == 2)
     for name in node.output:
         if name:
             guess = Tensor((len(data),), "int64") if data is not None else Tensor((1,), "fp32")
-            reader.constants[name] = Constant(reader.inferred.get(name, guess), data)
+            reader.constants[name] = Constant(reader.inferred.get(name, guess), data, origins, turned)
+            if origins:
+                reader.deferred[name] = (node, attributes)
 
 
 def _numbers_of(reader: Reader, node: Any, attributes: dict[str, Any]) -> list[Any] | None:
@@ -149,6 +161,16 @@ def _numbers_of(reader: Reader, node: Any, attributes: dict[str, Any]) -> list[A
 def _weight(reader: Reader, node: Any, i: int) -> Tensor:
     """A parameter's tensor; raises KeyError when the input is no constant."""
     return reader.constants[node.input[i]].tensor
+
+
+def _bias(reader: Reader, node: Any) -> bool:
+    """Whether there is a bias; zeros that an exporter filled in are none beside a weight that is stored."""
+    return _has(node, 2) and bool(reader.origin(node.input[2]) or not reader.origin(node.input[1]))
+
+
+def _parameters(node: Any) -> dict[str, str]:
+    """The constants that are an operator's weight and bias."""
+    return {"weight": node.input[1]} | ({"bias": node.input[2]} if _has(node, 2) else {})
 
 
 def _has(node: Any, i: int) -> bool:
@@ -202,14 +224,14 @@ def _conv(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
     x, padding = _even(reader, node, x, _pads(reader, x, attributes, kernel, strides, dilations))
     groups = attributes.get("group", 1)
     common = (weight.shape[1] * groups, weight.shape[0])
-    bias = _has(node, 2)
+    bias = _bias(reader, node)
     if n == 1:
         op: Any = Conv1d(*common, kernel[0], strides[0], padding[0], dilations[0], groups, bias)
     elif n == 2:
         op = Conv2d(*common, tuple(kernel), tuple(strides), tuple(padding), tuple(dilations), groups, bias)  # type: ignore[arg-type]
     else:
         raise ValueError("convolutions here have one or two dimensions")
-    return reader.add(node, op, x, weight=node.input[1])
+    return reader.add(node, op, x, **_parameters(node))
 
 
 @rule("ConvTranspose")
@@ -230,10 +252,10 @@ def _conv_transpose(reader: Reader, node: Any, attributes: dict[str, Any]) -> Va
         tuple(pads[:2]),
         tuple(attributes.get("output_padding", none)),
         groups,
-        _has(node, 2),
+        _bias(reader, node),
         tuple(attributes.get("dilations", one)),
     )
-    return reader.add(node, op, x, weight=node.input[1])
+    return reader.add(node, op, x, **_parameters(node))
 
 
 @rule("Gemm")
@@ -241,8 +263,10 @@ def _gemm(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
     x, weight = reader.value(node.input[0]), _weight(reader, node, 1)
     if attributes.get("transA", 0):
         x = reader.add(node, Transpose((1, 0)), x, name=reader.name(node) + ".transpose")
-    out, inside = weight.shape if attributes.get("transB", 0) else weight.shape[::-1]
-    return reader.add(node, Linear(inside, out, _has(node, 2)), x, weight=node.input[1])
+    across = bool(attributes.get("transB", 0))
+    out, inside = weight.shape if across else weight.shape[::-1]
+    transposed = across == reader.constants[node.input[1]].turned
+    return reader.add(node, Linear(inside, out, _has(node, 2), transposed), x, **_parameters(node))
 
 
 @rule("MatMul")
@@ -251,16 +275,15 @@ def _matmul(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
     if b in reader.constants and a in reader.values:
         weight = _weight(reader, node, 1)
         if weight.rank == 2:
-            return reader.add(
-                node, Linear(weight.shape[0], weight.shape[1], False), reader.value(a), weight=b
-            )
+            op = Linear(weight.shape[0], weight.shape[1], False, not reader.constants[b].turned)
+            return reader.add(node, op, reader.value(a), weight=b)
     return reader.add(node, MatMul(), reader.value(a), reader.value(b))
 
 
 @rule("BatchNormalization")
 def _batch_norm(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
     x = reader.value(node.input[0])
-    return reader.add(node, BatchNorm(_weight(reader, node, 1).shape[0]), x, weight=node.input[1])
+    return reader.add(node, BatchNorm(_weight(reader, node, 1).shape[0]), x, **_parameters(node))
 
 
 @rule("LayerNormalization")
@@ -268,7 +291,7 @@ def _layer_norm(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
     x, axis = reader.value(node.input[0]), attributes.get("axis", -1)
     if axis not in (-1, x.tensor.rank - 1):
         raise ValueError("over more than the last dimension")
-    return reader.add(node, LayerNorm(x.shape[-1], bias=_has(node, 2)), x, weight=node.input[1])
+    return reader.add(node, LayerNorm(x.shape[-1], bias=_has(node, 2)), x, **_parameters(node))
 
 
 @rule("RMSNormalization", "SimplifiedLayerNormalization")
@@ -395,13 +418,14 @@ def _recurrent(reader: Reader, node: Any, attributes: dict[str, Any]) -> tuple[V
     both = attributes.get("direction", b"forward") in (b"bidirectional", "bidirectional")
     if attributes.get("layout", 0):
         raise ValueError("layout 1")
+    directions = 2 if both else 1
+    if weight.rank != 3 or weight.shape[0] != directions:
+        raise ValueError("weights of unknown shape")
     steps, batch, width = x.shape
     op = REGISTRY[node.op_type.lower()](width, hidden, 1, _has(node, 3), both)  # type: ignore[call-arg]
     # the file's tensors are [time, batch, width]; ours start with the batch, over the same memory
     y = reader.add(node, Reshape((batch, steps, width)), x)
     y = reader.add(node, op, y, weight=node.input[1])
-    directions = 2 if both else 1
-    assert weight.shape[0] == directions
     full = reader.add(node, Reshape((steps, directions, batch, hidden)), y)
     last = reader.add(node, Slice(0, steps - 1, steps), full)
     state = reader.add(node, Reshape((directions, batch, hidden)), last)

@@ -151,6 +151,74 @@ class Picker(Protocol):
         ...
 
 
+class OnnxWriter(Protocol):
+    """Writes the ONNX nodes of one node of a graph; what it takes and gives are names of values.
+
+    ``w("Clip", x, w.number(0), w.number(6))`` appends a node and returns its output's name, or a list
+    of names when `outputs` asks for several; "" stands for an optional input that is left out.
+    """
+
+    @property
+    def node(self) -> "Node":
+        """The node that is being written."""
+        ...
+
+    def __call__(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        """Appends an ONNX node."""
+        ...
+
+    def parameter(self, key: str) -> str:
+        """One of the operator's weights or buffers, in the type of the activations."""
+        ...
+
+    def number(self, value: float) -> str:
+        """A scalar in the type of the activations."""
+        ...
+
+    def ints(self, *values: Size) -> str:
+        """A vector of whole numbers: a shape, axes, indices."""
+        ...
+
+    def table(self, values: Any) -> str:
+        """A constant array: floats in the type of the activations, whole numbers as they are."""
+        ...
+
+    def past(self, key: str, shape: tuple[Size, ...]) -> str:
+        """A state that an earlier call kept: an input of the whole file."""
+        ...
+
+    def present(self, key: str, value: str, shape: tuple[Size, ...]) -> None:
+        """A state that a later call continues from: an output of the whole file."""
+        ...
+
+    def shared(self, key: Any, build: Callable[[], str]) -> str:
+        """What `build` writes from constants alone, once for all nodes that ask with the same `key`."""
+        ...
+
+    def expression(self, name: str) -> Any:
+        """A value with Python's arithmetic and comparisons, each of which appends a node; see `name`."""
+        ...
+
+    def scan(
+        self,
+        body: Callable[..., Sequence[str]],
+        carried: Sequence[tuple[str, Tensor]],
+        rows: Sequence[tuple[str, Tensor]],
+        made: Sequence[Tensor] = (),
+        axis: int = 0,
+    ) -> list[str]:
+        """``body(*carried, *rows)`` step by step along `axis`: gives what is carried on and what is made.
+
+        Args:
+            carried: values before the first step; rows, made: tensors of one step.
+        """
+        ...
+
+    def stands_for(self, op: "Op") -> None:
+        """Says that the nodes do the work of `op`, where that is not the operator being written."""
+        ...
+
+
 class Op:
     """An operator: hyperparameters as fields, rules as methods on sizes.
 
@@ -257,6 +325,10 @@ class Op:
     def torch(self, torch: Any) -> Any:
         """The PyTorch module or function; `torch` is passed in so that ops never import it."""
         raise self.refuse("has no PyTorch form")
+
+    def to_onnx(self, w: OnnxWriter, *inputs: str) -> str | Sequence[str]:
+        """Writes it as standard ONNX nodes; returns the name of its output, or of all of them."""
+        raise self.refuse("has no ONNX form")
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple["Op", list[Tensor]]:

@@ -4,7 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 from pharos.graph.graph import Graph, Node, Repeat, Value
-from pharos.graph.op import op_class
+from pharos.graph.op import Op, op_class
 from pharos.graph.tensor import Tensor
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError
@@ -36,11 +36,25 @@ def _value(v: Value) -> list[Any]:
     return [v.name, *_tensor(v.tensor)]
 
 
+def op_to_fields(op: Op) -> dict[str, Any]:
+    """An operator's fields as plain data."""
+    return {f.name: getattr(op, f.name) for f in fields(op)}  # type: ignore[arg-type]
+
+
+def op_from_fields(kind: str, data: dict[str, Any]) -> Op:
+    """The operator of a kind whose fields `op_to_fields` wrote.
+
+    Raises:
+        UnknownName: an operator that is not registered.
+    """
+    return op_class(kind)(**{k: _frozen(v) for k, v in data.items()})
+
+
 def _node(n: Node) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": n.name,
         "op": n.op.kind,
-        "fields": {f.name: getattr(n.op, f.name) for f in fields(n.op)},  # type: ignore[arg-type]
+        "fields": op_to_fields(n.op),
         "inputs": list(n.inputs),
         "outputs": list(n.outputs),
         "ins": [_tensor(t) for t in n.ins],
@@ -107,7 +121,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _read_node(row: dict[str, Any]) -> Node:
-    op = op_class(row["op"])(**{k: _frozen(v) for k, v in row["fields"].items()})
+    op = op_from_fields(row["op"], row["fields"])
     tensors = {
         k: {n: _read_tensor(t) for n, t in row.get(k, {}).items()} for k in ("weights", "buffers", "state")
     }

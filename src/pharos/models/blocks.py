@@ -14,25 +14,46 @@ from pharos.ops.elementwise import Add, Mul
 from pharos.ops.experts import Experts
 from pharos.ops.linear import Linear, MatMul
 from pharos.ops.norm import BatchNorm, LayerNorm, RMSNorm
+from pharos.ops.pooling import GlobalAvgPool
 from pharos.ops.rotary import Rotary
 from pharos.ops.router import Router
 from pharos.ops.shape_ops import Concat, Expand, Reshape, Split, Transpose
 from pharos.ops.stored import Stored
-from pharos.quantity.errors import SizeError
+from pharos.quantity.errors import SizeError, unknown
 from pharos.quantity.sizes import Size, is_int, prod
 
 
 def conv_norm(
     g: Builder, x: Value, channels: Size, kernel: int | tuple[int, int], *, name: tuple[str, str],
     stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] | None = None,
-    groups: Size = 1, bias: bool = False,
+    groups: Size = 1, bias: bool = False, eps: float = 1e-5,
 ) -> Value:  # fmt: skip
     """Convolution and batch norm, padded to keep the size at stride 1; names of the two."""
     if padding is None:
         padding = kernel // 2 if isinstance(kernel, int) else (kernel[0] // 2, kernel[1] // 2)
     conv = Conv2d(x.shape[1], channels, kernel, stride, padding, groups=groups, bias=bias)
     x = g(name[0], conv, x)
-    return g(name[1], BatchNorm(channels), x)
+    return g(name[1], BatchNorm(channels, eps), x)
+
+
+def squeeze_excite(
+    g: Builder, x: Value, squeeze: Size, *, function: str = "relu", gate: str = "sigmoid",
+    names: tuple[str, str] = ("fc1", "fc2"),
+) -> Value:  # fmt: skip
+    """x * gate(W2 f(W1 mean(x))): each channel of x[B, C, H, W] is weighted by what all of them hold.
+
+    Source: Hu et al. 2017, arXiv:1709.01507.
+
+    Args:
+        squeeze: width between the two 1x1 convolutions.
+    """
+    batch, channels = x.shape[:2]
+    y = g("avgpool", GlobalAvgPool(), x)
+    y = g("pixel", Reshape((batch, channels, 1, 1)), y)
+    y = g(names[0], Conv2d(channels, squeeze, 1), y)
+    y = g("act", Activation(function), y)
+    y = g(names[1], Conv2d(squeeze, channels, 1), y)
+    return g("scaled", Mul(), x, g("gate", Activation(gate), y))
 
 
 def residual(g: Builder, x: Value, inside: Callable[[Builder, Value], Value], name: str = "add") -> Value:
@@ -85,8 +106,8 @@ def split_heads(g: Builder, x: Value, heads: Size, head_dim: Size, name: str) ->
 def self_attention(
     g: Builder, x: Value, *, heads: Size, kv_heads: Size, head_dim: Size, names: tuple[str, ...],
     attention: Attention, bias: str = "none", rotary: Rotary | None = None, by_head: bool = False,
-    qk_norm: RMSNorm | None = None, norm_after: bool = False, sinks: bool = False,
-    transposed: bool = False,
+    qk_norm: RMSNorm | None = None, norm_after: bool = False, scores: Value | None = None,
+    sinks: bool = False, transposed: bool = False,
 ) -> Value:  # fmt: skip
     """Multi-head, grouped-query (kv_heads < heads) or multi-query (1) self-attention with projections.
 
@@ -98,6 +119,7 @@ def self_attention(
         rotary: positions turned into queries and keys.
         by_head: a fused projection holds q, k and v of each head together.
         qk_norm: a norm over head_dim of queries and keys, before the rotary positions or after.
+        scores: [B or 1, heads or 1, T, S] that is added to the scores, such as a bias by position.
         sinks: a learned logit a head takes part in the softmax.
         transposed: fused projections are stored [in, out].
     """
@@ -127,7 +149,8 @@ def self_attention(
         q, k = g("q_rotary", rotary, q), g("k_rotary", rotary, k)
     if qk_norm and norm_after:
         q, k = g("q_norm", qk_norm, q), g("k_norm", qk_norm, k)
-    extra = [g("sinks", Stored((heads,), key="sinks"), home="")] if sinks else []
+    extra = [] if scores is None else [scores]
+    extra += [g("sinks", Stored((heads,), key="sinks"), home="")] if sinks else []
     y = g("attention", attention, q, k, v, *extra)
     y = g("merge_swap", Transpose((0, 2, 1, 3), view=True), y)
     y = g("merge_heads", Reshape((batch, tokens, heads * head_dim)), y)
@@ -239,6 +262,17 @@ def feed_forward(
         up = g(names[1], Linear(width, wide, bias, transposed), x)
     y = g("gated", Mul(), g("act", Activation(function), gate), up)
     return g(names[-1], Linear(wide, width, bias, transposed), y)
+
+
+# The gate's function in each unit of the family. Source: Shazeer 2020, arXiv:2002.05202.
+GATES = {"glu": "sigmoid", "bilinear": "identity", "reglu": "relu", "geglu": "gelu", "swiglu": "silu"}
+
+
+def gated_unit(g: Builder, x: Value, wide: Size, kind: str, bias: bool = False) -> Value:
+    """down(f(gate(x)) * up(x)), f as one of GATES says."""
+    if kind not in GATES:
+        raise unknown("gated unit", kind, GATES)
+    return feed_forward(g, x, wide, ("gate", "up", "down"), function=GATES[kind], bias=bias)
 
 
 def mixture(

@@ -126,21 +126,27 @@ def mobilenet_v1(work: Workload, *, width: float = 1.0, resolution: Size = 224, 
     return g.finish(g("fc", Linear(x.shape[1], classes), x))
 
 
-# (squeeze, expand) of each fire module of version 1.1, and after which a pool follows
+# (squeeze, expand) of each fire module, and before which of them a pool stands
 FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
+IANDOLA = "Iandola et al. 2016, arXiv:1602.07360; counts as torchvision's squeezenet"
 
 
-@model("cnn", source="Iandola et al. 2016, arXiv:1602.07360, release 1.1; counts as torchvision's",
-       parameters=1_235_496, macs=349_151_936)  # fmt: skip
-def squeezenet1_1(work: Workload, *, classes: int = 1000) -> Graph:
-    """SqueezeNet 1.1: fire modules squeeze by 1x1, expand by 1x1 and 3x3, and concatenate."""
-    g = Builder("squeezenet1_1", work.precision)
-    x = g.input("image", (work.batch, 3, 224, 224))
-    x = conv_relu(g, x, "features.0", 64, 3, 2)
+def squeezenet(
+    name: str, work: Workload, stem: tuple[int, int], pools: tuple[int, ...], resolution: Size, classes: int
+) -> Graph:
+    """Fire modules squeeze by 1x1, expand by 1x1 and 3x3, and concatenate; names as torchvision's.
+
+    Args:
+        stem: channels and kernel of the first convolution.
+        pools: fire modules, counted from 0, before which a pool stands.
+    """
+    g = Builder(name, work.precision)
+    x = g.input("image", (work.batch, 3, resolution, resolution))
+    x = conv_relu(g, x, "features.0", *stem, 2)
     x = g("features.2", MaxPool2d(3, 2, ceil_mode=True), x)
     at = 3
     for i, (squeeze, expand) in enumerate(FIRES):
-        if i in (2, 4):
+        if i in pools:
             x = g(f"features.{at}", MaxPool2d(3, 2, ceil_mode=True), x)
             at += 1
         with g.scope(f"features.{at}"):
@@ -151,3 +157,15 @@ def squeezenet1_1(work: Workload, *, classes: int = 1000) -> Graph:
         at += 1
     x = conv_relu(g, x, "classifier.1", classes, 1)
     return g.finish(g("pool", GlobalAvgPool(), x))
+
+
+@model("cnn", source=IANDOLA, parameters=1_248_424, macs=818_924_576, aliases=("squeezenet",))
+def squeezenet1_0(work: Workload, *, resolution: Size = 224, classes: int = 1000) -> Graph:
+    """SqueezeNet 1.0: AlexNet's accuracy with a fiftieth of its weights."""
+    return squeezenet("squeezenet1_0", work, (96, 7), (3, 7), resolution, classes)
+
+
+@model("cnn", source=IANDOLA, parameters=1_235_496, macs=349_151_936)
+def squeezenet1_1(work: Workload, *, resolution: Size = 224, classes: int = 1000) -> Graph:
+    """SqueezeNet 1.1: a smaller stem and earlier pools, less than half the work."""
+    return squeezenet("squeezenet1_1", work, (64, 3), (2, 4), resolution, classes)

@@ -122,6 +122,30 @@ def wide_resnet50_2(work: Workload, *, classes: int = 1000, resolution: Size = 2
                   group_width=128)  # fmt: skip
 
 
+@model("cnn", source="Xie et al. 2016, arXiv:1611.05431; counts as torchvision's",
+       parameters=88_791_336, macs=16_414_015_488)  # fmt: skip
+def resnext101_32x8d(work: Workload, *, classes: int = 1000, resolution: Size = 224) -> Graph:
+    """ResNeXt-101: 32 groups of 8 channels."""
+    return resnet("resnext101_32x8d", work, (3, 4, 23, 3), deep=True, classes=classes, resolution=resolution,
+                  groups=32, group_width=8)  # fmt: skip
+
+
+@model("cnn", source="Xie et al. 2016, arXiv:1611.05431; counts as torchvision's",
+       parameters=83_455_272, macs=15_460_270_080)  # fmt: skip
+def resnext101_64x4d(work: Workload, *, classes: int = 1000, resolution: Size = 224) -> Graph:
+    """ResNeXt-101: 64 groups of 4 channels."""
+    return resnet("resnext101_64x4d", work, (3, 4, 23, 3), deep=True, classes=classes, resolution=resolution,
+                  groups=64, group_width=4)  # fmt: skip
+
+
+@model("cnn", source="Zagoruyko and Komodakis 2016, arXiv:1605.07146; counts as torchvision's",
+       parameters=126_886_696, macs=22_753_050_624)  # fmt: skip
+def wide_resnet101_2(work: Workload, *, classes: int = 1000, resolution: Size = 224) -> Graph:
+    """Wide ResNet-101-2: the 3x3 of each bottleneck twice as wide."""
+    return resnet("wide_resnet101_2", work, (3, 4, 23, 3), deep=True, classes=classes, resolution=resolution,
+                  group_width=128)  # fmt: skip
+
+
 # (expansion, channels, blocks, stride) of each stage: Sandler et al. 2018, arXiv:1801.04381, table 2
 INVERTED = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
             (6, 320, 1, 1))  # fmt: skip

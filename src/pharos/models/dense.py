@@ -21,11 +21,11 @@ def norm_relu_conv(g: Builder, x: Value, number: str, channels: int, kernel: int
 
 
 def densenet(
-    name: str, work: Workload, depths: tuple[int, ...], growth: int, stem: int, classes: int
+    name: str, work: Workload, depths: tuple[int, ...], growth: int, stem: int, resolution: Size, classes: int
 ) -> Graph:
     """Each layer reads all before it in its stage; between stages channels and sides halve."""
     g = Builder(name, work.precision)
-    x = g.input("image", (work.batch, 3, 224, 224))
+    x = g.input("image", (work.batch, 3, resolution, resolution))
     with g.scope("features"):
         x = conv_norm(g, x, stem, 7, name=("conv0", "norm0"), stride=2)
         x = g("relu0", Activation("relu"), x)
@@ -52,15 +52,27 @@ HUANG = "Huang et al. 2016, arXiv:1608.06993; counts as torchvision's densenet"
 
 
 @model("cnn", source=HUANG, parameters=7_978_856, macs=2_834_161_664)
-def densenet121(work: Workload, *, classes: int = 1000) -> Graph:
+def densenet121(work: Workload, *, resolution: Size = 224, classes: int = 1000) -> Graph:
     """DenseNet-121: growth 32."""
-    return densenet("densenet121", work, (6, 12, 24, 16), 32, 64, classes)
+    return densenet("densenet121", work, (6, 12, 24, 16), 32, 64, resolution, classes)
 
 
 @model("cnn", source=HUANG, parameters=28_681_000, macs=7_727_907_072)
-def densenet161(work: Workload, *, classes: int = 1000) -> Graph:
+def densenet161(work: Workload, *, resolution: Size = 224, classes: int = 1000) -> Graph:
     """DenseNet-161: growth 48."""
-    return densenet("densenet161", work, (6, 12, 36, 24), 48, 96, classes)
+    return densenet("densenet161", work, (6, 12, 36, 24), 48, 96, resolution, classes)
+
+
+@model("cnn", source=HUANG, parameters=14_149_480, macs=3_359_843_328)
+def densenet169(work: Workload, *, resolution: Size = 224, classes: int = 1000) -> Graph:
+    """DenseNet-169: growth 32."""
+    return densenet("densenet169", work, (6, 12, 32, 32), 32, 64, resolution, classes)
+
+
+@model("cnn", source=HUANG, parameters=20_013_928, macs=4_291_365_888)
+def densenet201(work: Workload, *, resolution: Size = 224, classes: int = 1000) -> Graph:
+    """DenseNet-201: growth 32."""
+    return densenet("densenet201", work, (6, 12, 48, 32), 32, 64, resolution, classes)
 
 
 @model("cnn", source="Ronneberger et al. 2015, arXiv:1505.04597, padded; hand sum of its kernels",

@@ -128,7 +128,11 @@ def find(text: str) -> Model:
     for key, value in arguments.items():
         if key not in allowed:
             raise unknown(f"hyperparameter of {found.name}", key, allowed)
-        _check_kind(found.name, key, value, allowed[key].default)
+        default = allowed[key].default
+        if isinstance(default, int) and isinstance(value, (tuple, list)) and "tuple" in str(allowed[key]):
+            # one number for all, or one for each
+            default = (default,)
+        _check_kind(found.name, key, value, default)
     shown = ", ".join(f"{k}={v}" for k, v in arguments.items())
     title = f"{found.name}({shown})" if shown else found.name
 

@@ -62,6 +62,11 @@ STYLES = {
         layers="transformer.h", final="transformer.ln_f", attention="self_attention",
         projections=("query_key_value", "dense"), feeds=("dense_h_to_4h", "dense_4h_to_h"),
     ),
+    "gpt1": Names(
+        stem="transformer.tokens_embed", positions="transformer.positions_embed", layers="transformer.h",
+        attention="attn", norms=("ln_1", "ln_2"), projections=("c_attn", "c_proj"),
+        feeds=("c_fc", "c_proj"), transposed=True,
+    ),
     "gpt_oss": Names(router="router"),
     "llama4": Names(feed_forward="feed_forward", router="router", shared="shared_expert"),
 }  # fmt: skip
@@ -92,6 +97,7 @@ class Decoder:
         parallel: attention and feed-forward read the same input and are added together; the number of
             norms in front of them, 0 for blocks in sequence.
         post_norms: a norm after attention and after the feed-forward part too.
+        norm_sums: norms stand behind the residual additions alone, and none at the end.
         embedding_norm: a norm behind the embedding.
         window: a token sees the last so many; chunk: or those of its own chunk of so many; 0 means all.
         sinks: a learned logit a head in the softmax.
@@ -134,6 +140,7 @@ class Decoder:
     rope_scaling: dict[str, Any] = field(default_factory=dict)
     parallel: int = 0
     post_norms: bool = False
+    norm_sums: bool = False
     embedding_norm: bool = False
     window: int = 0
     chunk: int = 0
@@ -245,7 +252,8 @@ def decoder(name: str, work: Workload, sizes: Decoder) -> Graph:
     for start, count, cycle in sizes.stretches():
         body = layer(cycle[0]) if len(cycle) == 1 else list(map(layer, cycle))
         x = g.repeat(names.layers, count, body, x, start=start)
-    x = g(names.final, norm(sizes.norm, width, sizes.norm_eps), x)
+    if not sizes.norm_sums:
+        x = g(names.final, norm(sizes.norm, width, sizes.norm_eps), x)
     if work.phase == "prefill":
         x = g("last", Slice(1, tokens - 1, tokens), x)
     tied = {"weight": f"{names.stem}.weight"} if sizes.tied else None
@@ -276,6 +284,9 @@ def block(g: Builder, x: Value, sizes: Decoder, *, cached: Size, keep: bool) -> 
         x = residual(g, x, lambda g, x: normed(g, attend(g, normed(g, x, a)), b), "add_1")
         return residual(g, x, lambda g, x: normed(g, feed(g, normed(g, x, c)), d), "add_2")
     a, b = names.norms
+    if sizes.norm_sums:
+        x = normed(g, residual(g, x, attend, "add_1"), a)
+        return normed(g, residual(g, x, feed, "add_2"), b)
     if sizes.parallel:
         first = normed(g, x, a)
         second = normed(g, x, b) if sizes.parallel == 2 else first

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import pi
 from typing import Any
 
-from pharos.graph.op import REDUCE, SEQUENTIAL, Op, Parallelism, Picker, Tally, Work, operator
+from pharos.graph.op import REDUCE, SEQUENTIAL, OnnxWriter, Op, Parallelism, Picker, Tally, Work, operator
 from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import unknown
 from pharos.quantity.sizes import Size, ceil_log2
@@ -57,6 +57,32 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
+# ONNX's operator and attributes; those that are several operators are in `function_onnx`.
+ONNX_FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "relu": ("Relu", {}), "leaky_relu": ("LeakyRelu", {"alpha": 0.01}), "elu": ("Elu", {}),
+    "sigmoid": ("Sigmoid", {}), "tanh": ("Tanh", {}), "gelu": ("Gelu", {}),
+    "gelu_tanh": ("Gelu", {"approximate": "tanh"}), "hardsigmoid": ("HardSigmoid", {"alpha": 1 / 6}),
+    "hardswish": ("HardSwish", {}), "softplus": ("Softplus", {}), "mish": ("Mish", {}), "exp": ("Exp", {}),
+    "erf": ("Erf", {}), "abs": ("Abs", {}), "neg": ("Neg", {}), "sin": ("Sin", {}), "cos": ("Cos", {}),
+}  # fmt: skip
+
+
+def function_onnx(op: Op, w: OnnxWriter, function: str, x: str) -> str:
+    """One of FUNCTIONS as ONNX nodes; `op` is named in the refusal of one that has none."""
+    if function == "identity":
+        return x
+    if function == "silu":
+        return w("Mul", x, w("Sigmoid", x))
+    if function == "square":
+        return w("Mul", x, x)
+    if function == "relu6":
+        return w("Clip", x, w.number(0), w.number(6))
+    if function not in ONNX_FUNCTIONS:
+        raise op.refuse(f"has no ONNX form of {function}")
+    kind, attributes = ONNX_FUNCTIONS[function]
+    return w(kind, x, **attributes)
+
+
 @operator(
     cost="elementwise",
     aten="relu hardtanh gelu silu sigmoid tanh hardswish hardsigmoid leaky_relu elu softplus mish exp erf",
@@ -91,6 +117,9 @@ class Activation(Op):
         if not f.torch.startswith("nn."):
             return getattr(torch, f.torch)
         return getattr(torch.nn, f.torch.removeprefix("nn."))(**dict(f.options))
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return function_onnx(self, w, self.function, x)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
@@ -134,6 +163,9 @@ class Softmax(Op):
 
     def torch(self, torch: Any) -> Any:
         return torch.nn.Softmax(dim=self.dim)
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w("Softmax", x, axis=self.dim)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

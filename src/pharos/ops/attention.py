@@ -1,5 +1,6 @@
 """Scaled dot-product attention: cached keys, shared KV heads, sparse patterns, two algorithms."""
 
+from dataclasses import replace
 from typing import Any
 
 from pharos.graph.op import (
@@ -9,6 +10,7 @@ from pharos.graph.op import (
     MATMUL,
     REDUCE,
     SEQUENTIAL,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -480,6 +482,99 @@ class Attention(Op):
             return scores.softmax(-1)[..., : k.shape[2]] @ v
 
         return attend
+
+    def to_onnx(self, w: OnnxWriter, q: str, k: str, *more: str) -> str:
+        """Unfused: two products and a softmax over all scores, whatever a pattern hides."""
+        w.stands_for(replace(self, algorithm="materialised"))
+        tensors = w.node.ins
+        v = more[0] if self._operands == 3 else ""
+        extra = dict(
+            zip([t.rank for t in tensors[self._operands :]], more[self._operands - 2 :], strict=True)
+        )
+        (batch, heads, tokens, _), groups, new = tensors[0].shape, tensors[1].shape[1], tensors[1].shape[2]
+        width = w.node.outs[0].shape[3]
+        past = self._held_before()
+        if past:
+            old = (batch, groups, past)
+            k = w("Concat", w.past("k", (*old, tensors[1].shape[3])), k, axis=2)
+            v = v and w("Concat", w.past("v", (*old, width)), v, axis=2)
+        keys = past + new
+        if w.node.state:
+            self._present_onnx(w, "k", k, (batch, groups, keys, tensors[1].shape[3]))
+            if v:
+                self._present_onnx(w, "v", v, (batch, groups, keys, width))
+        v = v or w("Slice", k, w.ints(0), w.ints(self.latent), w.ints(-1))
+
+        def by_group(rows: str, last: Size) -> str:
+            return w("Reshape", rows, w.ints(batch, groups, -1, last)) if groups != heads else rows
+
+        def by_head(rows: str, last: Size) -> str:
+            return w("Reshape", rows, w.ints(batch, heads, tokens, last)) if groups != heads else rows
+
+        turned = w("Transpose", k, perm=(0, 1, 3, 2))
+        scores = by_head(w("MatMul", by_group(q, tensors[0].shape[3]), turned), keys)
+        scale = tensors[0].shape[3] ** -0.5 if self.scale is None else self.scale
+        scores = w("Mul", scores, w.number(scale))
+        if self.softcap:
+            cap = w.number(self.softcap)
+            scores = w("Mul", w("Tanh", w("Div", scores, cap)), cap)
+        for added in self._added_onnx(w, past, extra.get(4, "")):
+            scores = w("Add", scores, added)
+        if 1 in extra:
+            sinks = w(
+                "Expand", w("Reshape", extra[1], w.ints(1, heads, 1, 1)), w.ints(batch, heads, tokens, 1)
+            )
+            scores = w("Concat", scores, sinks, axis=-1)
+        shares = w("Softmax", scores, axis=-1)
+        if 1 in extra:
+            shares = w("Slice", shares, w.ints(0), w.ints(keys), w.ints(-1))
+        return by_head(w("MatMul", by_group(shares, keys), v), width)
+
+    def _held_before(self) -> int:
+        """Tokens in the cache that this call is given."""
+        return int(minimum(self.cached, self._reach()) if self._forgets else self.cached)
+
+    def _present_onnx(self, w: OnnxWriter, key: str, rows: str, shape: tuple[Size, ...]) -> None:
+        """Keeps of all rows what `_keep` keeps."""
+        held = int(minimum(shape[2], self._reach())) if self._forgets else shape[2]
+        if held < shape[2]:
+            first = int(self.anchors)
+            late = w("Slice", rows, w.ints(shape[2] - (held - first)), w.ints(shape[2]), w.ints(2))
+            early = [w("Slice", rows, w.ints(0), w.ints(first), w.ints(2))] if first else []
+            rows = w("Concat", *early, late, axis=2) if early else late
+        w.present(key, rows, (*shape[:2], held, shape[3]))
+
+    def _added_onnx(self, w: OnnxWriter, past: int, bias: str) -> list[str]:
+        """What is added to the scores: the mask, the bias, the fall with distance."""
+        import numpy as np
+
+        _, heads, tokens, _ = w.node.ins[0].shape
+        new = w.node.ins[1].shape[2]
+        where = self.positions(np, past, new)
+        place = np.arange(tokens)[:, None] + int(self.cached)
+        key = (where.tobytes(), place.tobytes(), w.node.ins[0].dtype)
+        found = []
+
+        def mask() -> str:
+            sees = self.mask(w.expression(w.table(place)), w.expression(w.table(where[None])))
+            return w("Where", sees.name, w.number(0), w.number(-np.inf))
+
+        if not self.mask(place, where).all():
+            found.append(
+                w.shared((self.causal, self.pattern, self.span, self.before, self.anchors, key), mask)
+            )
+        if bias:
+            every = len(where) == int(self.cached) + new
+            found.append(bias if every else w("Gather", bias, w.ints(*where), axis=3))
+        if self.alibi:
+            falls = w.table(-np.array(self._slopes(heads))[:, None, None])
+            found.append(
+                w.shared(
+                    ("alibi", heads, key),
+                    lambda: w("Mul", falls, w.table((place - where).astype(np.float64))),
+                )
+            )
+        return found
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from pharos.graph.op import Op, Picker, Saved, Tally, Traffic, Work, operator
-from pharos.graph.tensor import Tensor
+from pharos.graph.op import OnnxWriter, Op, Picker, Saved, Tally, Traffic, Work, operator
+from pharos.graph.tensor import ACTIVATIONS, Tensor
 from pharos.quantity.dtypes import nbytes
 from pharos.quantity.sizes import Size, ceil_div
 
@@ -58,9 +58,66 @@ class Cache(Op):
 
         return extend
 
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        if not w.node.state:
+            return x
+        given, made = w.node.ins[0], w.node.outs[0]
+        if self.cached:
+            old = (*given.shape[:2], self.cached, given.shape[3])
+            x = w("Concat", w.past("k", old), x, axis=2)
+        w.present("k", x, made.shape)
+        return x
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         cached: Size = pick.size(1, 4) if pick.choice([True, False]) else 0
         return cls(cached, pick.choice([1, 4])), [
             Tensor((pick.size(1, 2), pick.size(1, 2), pick.size(1, 4), pick.size(1, 3)))
         ]
+
+
+@operator(cost="view")
+class Recall(Op):
+    """y[B, H, cached, d] = what a `Cache` of the same name holds from an earlier call; it adds nothing.
+
+    Its reader moves the bytes: a decoder reads the keys and values of its encoder's tokens at every
+    step, and makes them only once.
+    """
+
+    batch: Size
+    heads: Size
+    cached: Size
+    width: Size
+    state_precision = "kv_cache"
+
+    def shape(self, *inputs: Tensor) -> Tensor:
+        self.need(not inputs, "takes no input", *inputs)
+        return Tensor((self.batch, self.heads, self.cached, self.width), ACTIVATIONS)
+
+    def state(self, *io: Tensor) -> dict[str, tuple[Size, ...]]:
+        return {"k": (self.batch, self.heads, self.cached, self.width)}
+
+    def traffic(self, node: Any) -> Traffic:
+        return Traffic()
+
+    def primitives(self, *io: Tensor) -> dict[str, Size]:
+        return {}
+
+    def gradient(self, wanted: Any, *io: Tensor) -> Work:
+        return Work()
+
+    def saved(self, *io: Tensor) -> Saved:
+        return Saved()
+
+    def loops(self, tally: Tally, *, past_k: Any) -> Any:
+        return past_k
+
+    def torch(self, torch: Any) -> Any:
+        def recall(state: Any = None, past_k: Any = None) -> Any:
+            return state["k"] if state else past_k
+
+        return recall
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        return cls(pick.size(1, 2), pick.size(1, 2), pick.size(1, 4), pick.size(1, 3)), []

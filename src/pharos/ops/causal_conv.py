@@ -7,6 +7,7 @@ from pharos.graph.op import (
     REDUCE,
     SEQUENTIAL,
     SLIDING_WINDOW,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -96,6 +97,15 @@ class CausalConv(Carried):
                 return super().forward(x[:, :, 1:]).transpose(1, 2)
 
         return Conv(channels, channels, kernel, groups=channels, bias=self.bias)
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        kernel = self.kernel_size
+        held = w("Concat", self.before_onnx(w, "x"), w("Transpose", x, perm=(0, 2, 1)), axis=2)
+        end = kernel + w.node.ins[0].shape[1]
+        self.after_onnx(w, x=w("Slice", held, w.ints(end - kernel), w.ints(end), w.ints(2)))
+        seen = w("Slice", held, w.ints(1), w.ints(end), w.ints(2))
+        y = w("Conv", seen, *map(w.parameter, self.weights()), kernel_shape=[kernel], group=self.channels)
+        return w("Transpose", y, perm=(0, 2, 1))
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

@@ -9,6 +9,7 @@ from pharos.graph.op import (
     SEQUENTIAL,
     SLIDING_WINDOW,
     STRIDED,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -110,6 +111,13 @@ class _Conv(Op):
                     tally.macs += 1
             y[b, o, *at] = total
         return y
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        kernel, strides, padding, dilations = zip(*self._axes(), strict=True)
+        return w(
+            "Conv", x, *map(w.parameter, self.weights()), kernel_shape=kernel, strides=strides,
+            pads=padding * 2, dilations=dilations, group=self.groups,
+        )  # fmt: skip
 
 
 @operator(cost="conv", aten="conv2d convolution", onnx="Conv")
@@ -265,6 +273,13 @@ class ConvTranspose2d(Op):
         return torch.nn.ConvTranspose2d(
             self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding,
             self.output_padding, self.groups, self.bias, self.dilation,
+        )  # fmt: skip
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        kernel, strides, padding, dilations, extra = zip(*self._axes(), strict=True)
+        return w(
+            "ConvTranspose", x, *map(w.parameter, self.weights()), kernel_shape=kernel, strides=strides,
+            pads=padding * 2, dilations=dilations, output_padding=extra, group=self.groups,
         )  # fmt: skip
 
     @classmethod

@@ -8,6 +8,7 @@ from pharos.graph.op import (
     REDUCE,
     SCATTER,
     SEQUENTIAL,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -84,6 +85,30 @@ class Dispatch(Op):
             return slots.reshape(experts, capacity, -1), places.reshape(picks.shape)
 
         return scatter
+
+    def to_onnx(self, w: OnnxWriter, x: str, picks: str) -> list[str]:
+        import numpy as np
+
+        given, chosen = w.node.ins[0], w.node.ins[1]
+        width, copies = given.shape[-1], prod(chosen.shape)
+        experts, capacity = int(self.num_experts), int(self.capacity)
+        flat = w("Reshape", picks, w.ints(-1))
+        hits = w("OneHot", flat, w.ints(experts), w.ints(0, 1))
+        nth = w(
+            "GatherElements", w("CumSum", hits, w.table(np.int64(0))), w("Unsqueeze", flat, w.ints(1)), axis=1
+        )
+        order = w("Sub", w("Reshape", nth, w.ints(-1)), w.ints(1))
+        fits = w("Less", order, w.ints(capacity))
+        # copies that find no slot go to one row more, which is cut off
+        slot = w("Add", w("Mul", flat, w.ints(capacity)), order)
+        slot = w("Where", fits, slot, w.ints(experts * capacity))
+        rows = w("Reshape", x, w.ints(-1, width))
+        rows = w("Gather", rows, w.ints(*[i // chosen.shape[-1] for i in range(copies)]))
+        empty = w("Expand", w.number(0), w.ints(experts * capacity + 1, width))
+        slots = w("ScatterND", empty, w("Unsqueeze", slot, w.ints(1)), rows)
+        slots = w("Slice", slots, w.ints(0), w.ints(experts * capacity), w.ints(0))
+        places = w("Reshape", w("Where", fits, order, w.ints(-1)), w.ints(*chosen.shape))
+        return [w("Reshape", slots, w.ints(experts, capacity, width)), places]
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
@@ -164,6 +189,10 @@ class ExpertLinear(Op):
 
         return Grouped()
 
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        y = w("MatMul", x, w("Transpose", w.parameter("weight"), perm=(0, 2, 1)))
+        return w("Add", y, w("Unsqueeze", w.parameter("bias"), w.ints(1))) if self.bias else y
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         experts, width = pick.size(1, 3), pick.size(1, 4)
@@ -215,6 +244,14 @@ class Combine(Op):
             return (rows * (shares * there)[..., None]).sum(-2)
 
         return gather
+
+    def to_onnx(self, w: OnnxWriter, slots: str, shares: str, picks: str, places: str) -> str:
+        capacity = w.node.ins[0].shape[1]
+        there = w("And", w("GreaterOrEqual", places, w.ints(0)), w("Less", places, w.ints(capacity)))
+        place = w("Where", there, places, w.ints(0))
+        at = w("Concat", *[w("Unsqueeze", i, w.ints(-1)) for i in (picks, place)], axis=-1)
+        parts = w("Unsqueeze", w("Where", there, shares, w.number(0)), w.ints(-1))
+        return w("ReduceSum", w("Mul", w("GatherND", slots, at), parts), w.ints(-2), keepdims=0)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

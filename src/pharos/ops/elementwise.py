@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pharos.graph.op import REDUCE, SEQUENTIAL, Op, Parallelism, Picker, Tally, Work, operator
+from pharos.graph.op import REDUCE, SEQUENTIAL, OnnxWriter, Op, Parallelism, Picker, Tally, Work, operator
 from pharos.graph.tensor import Tensor
 from pharos.ops.linear import broadcast
 from pharos.quantity.errors import unknown
@@ -40,6 +40,9 @@ class _Binary(Op):
 
     def torch(self, torch: Any) -> Any:
         return lambda *tensors: self._apply(tensors[0], tensors[1] if len(tensors) == 2 else self.scalar)
+
+    def to_onnx(self, w: OnnxWriter, *inputs: str) -> str:
+        return w(type(self).__name__, *inputs, *([] if self.scalar is None else [w.number(self.scalar)]))
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
@@ -138,6 +141,9 @@ class Reduce(Op):
     def torch(self, torch: Any) -> Any:
         call = {"mean": torch.mean, "sum": torch.sum, "max": torch.amax}[self.function]
         return lambda x: call(x, self.dim, keepdim=self.keepdim)
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w(f"Reduce{self.function.title()}", x, w.ints(self.dim), keepdims=int(self.keepdim))
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

@@ -7,6 +7,7 @@ from pharos.graph.op import (
     RANDOM,
     REDUCE,
     SEQUENTIAL,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -64,6 +65,9 @@ class Embedding(_Table):
     def torch(self, torch: Any) -> Any:
         return torch.nn.Embedding(self.num_embeddings, self.embedding_dim)
 
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w("Gather", w.parameter("weight"), x)
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         shape = tuple(pick.size(1, 4) for _ in range(pick.int(1, 2)))
@@ -109,6 +113,10 @@ class EmbeddingBag(_Table):
 
     def torch(self, torch: Any) -> Any:
         return torch.nn.EmbeddingBag(self.num_embeddings, self.embedding_dim, mode=self.mode)
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        rows = w("Gather", w.parameter("weight"), x)
+        return w(f"Reduce{self.mode.title()}", rows, w.ints(1), keepdims=0)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

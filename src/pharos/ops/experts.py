@@ -9,6 +9,7 @@ from pharos.graph.op import (
     REDUCE,
     SCATTER,
     SEQUENTIAL,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -19,7 +20,7 @@ from pharos.graph.op import (
     operator,
 )
 from pharos.graph.tensor import Tensor
-from pharos.ops.activation import FUNCTIONS
+from pharos.ops.activation import FUNCTIONS, function_onnx
 from pharos.quantity.errors import unknown
 from pharos.quantity.sizes import Size, ceil_log2, is_int, minimum
 
@@ -218,6 +219,65 @@ class Experts(Op):
                 return y.reshape(x.shape)
 
         return Mixture()
+
+    def to_onnx(self, w: OnnxWriter, x: str, shares: str, picks: str) -> str:
+        """Few picks gather their experts' weights; many are sorted out expert by expert in a loop."""
+        tensors = w.node.ins
+        copies = tensors[2].numel
+        rows = w("Reshape", x, w.ints(-1, self.hidden_size))
+        chosen = w("Reshape", picks, w.ints(-1))
+        share = w("Reshape", shares, w.ints(-1, 1))
+        weights = dict(zip(self.weights(), map(w.parameter, self.weights()), strict=True))
+        if copies <= self.num_experts:
+            given = w("Gather", rows, w.ints(*[i // self.top_k for i in range(copies)]))
+            made = self._apply_onnx(w, weights, chosen, given, share)
+            made = w("Reshape", made, w.ints(-1, self.top_k, self.hidden_size))
+            return w("Reshape", w("ReduceSum", made, w.ints(1), keepdims=0), w.ints(*tensors[0].shape))
+
+        def one(total: str, e: str) -> list[str]:
+            at = w("Reshape", w("NonZero", w("Equal", chosen, e)), w.ints(-1))
+            token = w("Div", at, w.ints(self.top_k))
+            given, part = w("Gather", rows, token), w("Gather", share, at)
+            made = self._apply_onnx(w, weights, e, given, part)
+            return [w("ScatterND", total, w("Unsqueeze", token, w.ints(1)), made, reduction="add")]
+
+        whole = Tensor((copies // self.top_k, self.hidden_size), tensors[0].dtype)
+        none = w("Expand", w.number(0), w.ints(*whole.shape))
+        each = [(w.ints(*range(self.num_experts)), Tensor((), "int64"))]
+        return w("Reshape", w.scan(one, [(none, whole)], each)[0], w.ints(*tensors[0].shape))
+
+    def _apply_onnx(self, w: OnnxWriter, weights: dict[str, str], expert: str, rows: str, share: str) -> str:
+        """Rows [n, d] through one expert, or each through its own, as columns [d, n] or [n, d, 1]."""
+        each = w.node.ins[2].numel <= self.num_experts
+
+        def columns(name: str, given: str) -> str:
+            matrix = w("Gather", weights[name], expert)
+            if self.transposed:
+                matrix = w("Transpose", matrix, perm=(0, 2, 1) if each else (1, 0))
+            y = w("MatMul", matrix, given)
+            if self.bias:
+                y = w("Add", y, w("Unsqueeze", w("Gather", weights[f"{name}_bias"], expert), w.ints(-1)))
+            return y
+
+        if self.scale_input:
+            rows = w("Mul", rows, share)
+        inner = w("Unsqueeze", rows, w.ints(-1)) if each else w("Transpose", rows, perm=(1, 0))
+        made = columns("down_proj", self._activate_onnx(w, columns(self._into, inner)))
+        made = w("Squeeze", made, w.ints(-1)) if each else w("Transpose", made, perm=(1, 0))
+        return made if self.scale_input else w("Mul", made, share)
+
+    def _activate_onnx(self, w: OnnxWriter, inner: str) -> str:
+        """As `_activate`, features in the last dimension but one."""
+        if not self.gated:
+            return function_onnx(self, w, self.function, inner)
+        if not self.clamped:
+            gate, up = w("Split", inner, outputs=2, axis=-2, num_outputs=2)
+            return w("Mul", function_onnx(self, w, self.function, gate), up)
+        wide = w.ints(2 * self.expert_size)
+        gate, up = (w("Slice", inner, w.ints(i), wide, w.ints(-2), w.ints(2)) for i in (0, 1))
+        gate, up = w("Min", gate, w.number(LIMIT)), w("Clip", up, w.number(-LIMIT), w.number(LIMIT))
+        slow = w("Sigmoid", w("Mul", gate, w.number(ALPHA)))
+        return w("Mul", w("Mul", w("Add", up, w.number(1)), gate), slow)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

@@ -9,6 +9,7 @@ from pharos.graph.op import (
     MATMUL,
     REDUCE,
     SEQUENTIAL,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -70,6 +71,12 @@ class PairwiseInteraction(Op):
             return square[:, i, j]
 
         return dots
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        batch, n, _ = w.node.ins[0].shape
+        square = w("MatMul", x, w("Transpose", x, perm=(0, 2, 1)))
+        kept = [i * n + j for i in range(n) for j in range(i + 1 if self.self_interaction else i)]
+        return w("Gather", w("Reshape", square, w.ints(batch, n * n)), w.ints(*kept), axis=1)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

@@ -9,6 +9,7 @@ from pharos.graph.op import (
     MATMUL,
     REDUCE,
     SEQUENTIAL,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -89,6 +90,9 @@ class Linear(Op):
         made.weight = torch.nn.Parameter(made.weight.detach().T.contiguous())
         return made
 
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return affine_onnx(w, x, *map(w.parameter, self.weights()), transposed=self.transposed)
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         k, bias = pick.size(1, 6), pick.choice([True, False])
@@ -148,6 +152,12 @@ class MatMul(Op):
             return lambda a, b: torch.matmul(a, b.transpose(-1, -2))
         return torch.matmul
 
+    def to_onnx(self, w: OnnxWriter, a: str, b: str) -> str:
+        if self.transpose_b:
+            rank = w.node.ins[1].rank
+            b = w("Transpose", b, perm=(*range(rank - 2), rank - 1, rank - 2))
+        return w("MatMul", a, b)
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         lead = [pick.size(1, 3) for _ in range(pick.int(0, 2))]
@@ -168,3 +178,23 @@ def broadcast(op: Op, *tensors: Tensor) -> tuple[Size, ...]:
         for other in wide[1:]:
             op.match(other, wide[0], f"dimension {i - rank} to be", *tensors)
     return tuple(out)
+
+
+def affine_onnx(
+    w: OnnxWriter,
+    x: str,
+    weight: str,
+    bias: str = "",
+    *,
+    transposed: bool = False,
+    made: tuple[Size, ...] | None = None,
+) -> str:
+    """x W^T + b as ONNX's Gemm, which takes matrices only.
+
+    Args:
+        made: shape of the result, if it is not the node's own output.
+    """
+    given = w.node.ins[0].shape
+    rows = x if len(given) == 2 else w("Reshape", x, w.ints(-1, given[-1]))
+    y = w("Gemm", rows, weight, *([bias] if bias else []), transB=0 if transposed else 1)
+    return y if len(given) == 2 else w("Reshape", y, w.ints(*(made or w.node.outs[0].shape)))

@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from pharos.graph.op import MATMUL, REDUCE, SEQUENTIAL, Op, Parallelism, Picker, Saved, Tally, Work, operator
+from pharos.graph.op import (
+    MATMUL,
+    REDUCE,
+    SEQUENTIAL,
+    OnnxWriter,
+    Op,
+    Parallelism,
+    Picker,
+    Saved,
+    Tally,
+    Work,
+    operator,
+)
 from pharos.graph.tensor import Tensor
 from pharos.ops.scan import Carried
 from pharos.quantity.sizes import Size, ceil_log2, prod
@@ -124,6 +136,26 @@ class LinearAttention(Carried):
 
         return attend
 
+    def to_onnx(self, w: OnnxWriter, q: str, k: str, v: str) -> str:
+        q, k = (w("Add", w("Elu", x), w.number(1)) for x in (q, k))
+        if not self.causal:
+            above = w("MatMul", q, w("MatMul", w("Transpose", k, perm=(0, 1, 3, 2)), v))
+            total = w("Unsqueeze", w("ReduceSum", k, w.ints(2), keepdims=0), w.ints(-1))
+            return w("Div", above, w("MatMul", q, total))
+
+        def step(s: str, z: str, q: str, k: str, v: str) -> list[str]:
+            s = w("Add", s, w("Mul", w("Unsqueeze", k, w.ints(-1)), w("Unsqueeze", v, w.ints(-2))))
+            z, row = w("Add", z, k), w("Unsqueeze", q, w.ints(-2))
+            below = w("MatMul", row, w("Unsqueeze", z, w.ints(-1)))
+            return [s, z, w("Squeeze", w("Div", w("MatMul", row, s), below), w.ints(-2))]
+
+        one = [t.with_shape(*t.shape[:2], t.shape[3]) for t in w.node.ins]
+        held = [(self.before_onnx(w, key), one[0].with_shape(*shape))
+                for key, shape in self.carried(*w.node.io).items()]  # fmt: skip
+        s, z, y = w.scan(step, held, list(zip((q, k, v), one, strict=True)), [one[2]], axis=2)
+        self.after_onnx(w, s=s, z=z)
+        return y
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         batch, heads, tokens, width, wide = (pick.size(1, n) for n in (2, 2, 4, 3, 3))
@@ -222,6 +254,26 @@ class WKV(Carried):
                 return torch.stack(rows, 1)
 
         return Weighted()
+
+    def to_onnx(self, w: OnnxWriter, k: str, v: str) -> str:
+        decay, first = w("Exp", w.parameter("time_decay")), w.parameter("time_first")
+
+        def mean(old: str, own: str, above: str, below: str, v: str) -> tuple[str, str, str]:
+            """Both weights over the larger exponent: numerator, denominator and that exponent."""
+            top = w("Max", old, own)
+            old, own = w("Exp", w("Sub", old, top)), w("Exp", w("Sub", own, top))
+            return w("Add", w("Mul", old, above), w("Mul", own, v)), w("Add", w("Mul", old, below), own), top
+
+        def step(above: str, below: str, largest: str, k: str, v: str) -> list[str]:
+            over, under, _ = mean(largest, w("Add", k, first), above, below, v)
+            return [*mean(w("Sub", largest, decay), k, above, below, v), w("Div", over, under)]
+
+        one = w.node.ins[0].with_shape(w.node.ins[0].shape[0], self.width)
+        keys = {"above": 0.0, "below": 0.0, "largest": -1e38}
+        held = [(self.before_onnx(w, key, empty), one) for key, empty in keys.items()]
+        *left, y = w.scan(step, held, [(k, one), (v, one)], [one], axis=1)
+        self.after_onnx(w, **dict(zip(keys, left, strict=True)))
+        return y
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

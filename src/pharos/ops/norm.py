@@ -1,10 +1,22 @@
-"""Normalisation: batch, layer and RMS norm, in the form inference runs."""
+"""Normalisation: batch, layer, RMS and group norm, in the form inference runs."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from pharos.graph.op import REDUCE, SEQUENTIAL, Op, Parallelism, Picker, Tally, Work, operator
+from pharos.graph.op import (
+    REDUCE,
+    SEQUENTIAL,
+    OnnxWriter,
+    Op,
+    Parallelism,
+    Picker,
+    Saved,
+    Tally,
+    Work,
+    operator,
+)
 from pharos.graph.tensor import Tensor
-from pharos.quantity.sizes import Size, ceil_log2, prod
+from pharos.quantity.sizes import Size, ceil_log2, floor_div, is_int, prod
 
 
 @operator(cost="elementwise", aten="batch_norm native_batch_norm", onnx="BatchNormalization")
@@ -48,6 +60,10 @@ class BatchNorm(Op):
                 """Any rank: the rule is the same."""
 
         return Frozen(self.num_features, self.eps).eval()
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        names = ("weight", "bias", "running_mean", "running_var")
+        return w("BatchNormalization", x, *map(w.parameter, names), epsilon=self.eps)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
@@ -104,6 +120,9 @@ class LayerNorm(Op):
 
     def torch(self, torch: Any) -> Any:
         return torch.nn.LayerNorm(self.normalized_shape, self.eps, bias=self.bias)
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w("LayerNormalization", x, *map(w.parameter, self.weights()), axis=-1, epsilon=self.eps)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
@@ -170,9 +189,98 @@ class RMSNorm(Op):
 
         return Offset(self.normalized_shape, self.eps, elementwise_affine=self.affine)
 
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        mean = w("ReduceMean", w("Mul", x, x), w.ints(-1), keepdims=1)
+        y = w("Div", x, w("Sqrt", w("Add", mean, w.number(self.eps))))
+        if not self.affine:
+            return y
+        weight = w.parameter("weight")
+        return w("Mul", y, w("Add", weight, w.number(1)) if self.unit_offset else weight)
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         width = pick.size(1, 6)
         lead = [pick.size(1, 3) for _ in range(pick.int(0, 2))]
         op = cls(width, 1e-6, pick.choice([True, False]), pick.choice([True, False]))
         return op, [Tensor((*lead, width))]
+
+
+@operator(cost="norm", aten="group_norm native_group_norm", onnx="GroupNormalization")
+class GroupNorm(Op):
+    """y = (x - mean) / sqrt(var + eps) * weight + bias over each group of channels of x[B, C, ...].
+
+    Counted as layer norm: 7 operations an element; per group a root and three divisions.
+    Source: Wu and He 2018, arXiv:1803.08494.
+    """
+
+    num_groups: Size
+    num_channels: Size
+    eps: float = 1e-5
+
+    def shape(self, x: Tensor) -> Tensor:
+        self.need(x.rank >= 2, "needs an input of rank 2 or more", x)
+        self.match(x.shape[1], self.num_channels, "num_channels", x)
+        if is_int(self.num_groups) and is_int(self.num_channels) and self.num_channels % self.num_groups:
+            raise self.refuse(f"cannot split {self.num_channels} channels in {self.num_groups} groups", x)
+        return x
+
+    def weights(self) -> dict[str, tuple[Size, ...]]:
+        return {"weight": (self.num_channels,), "bias": (self.num_channels,)}
+
+    def work(self, x: Tensor, y: Tensor) -> Work:
+        return Work(vector_flops=7 * x.numel, transcendentals=4 * x.shape[0] * self.num_groups)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """dx = (g - mean(g) - z mean(g z)) / s for z = (x - mean) / s and g = dy weight.
+
+        Per element z again 2, sums for weight and bias 3; for dx the product g, the two sums 3, the
+        line above 4; per group two divisions for the means.
+        """
+        of_x = 8 if wanted[0] else 0
+        groups = x.shape[0] * self.num_groups
+        return Work(vector_flops=(5 + of_x) * x.numel, transcendentals=2 * groups if wanted[0] else 0)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        per_group = Tensor((x.shape[0], self.num_groups), "fp32")
+        return Saved((0,), (), {"mean": per_group, "rstd": per_group})
+
+    def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
+        return {SEQUENTIAL: 2 * x.numel, REDUCE: 2 * x.numel}
+
+    def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
+        each = floor_div(prod(x.shape[1:]), self.num_groups)
+        return Parallelism(width=y.numel, tree=ceil_log2(each))
+
+    def loops(self, tally: Tally, x: Any, *, weight: Any, bias: Any) -> Any:
+        import numpy as np
+
+        y, each = np.empty_like(x), self.num_channels // self.num_groups
+        for b in range(len(x)):
+            for first in range(0, self.num_channels, each):
+                values = x[b, first : first + each].reshape(-1)
+                mean = sum(values) / len(values)
+                variance = sum((v - mean) ** 2 for v in values) / len(values)
+                for c in range(first, first + each):
+                    y[b, c] = (x[b, c] - mean) / (variance + self.eps) ** 0.5 * weight[c] + bias[c]
+        return y
+
+    def torch(self, torch: Any) -> Any:
+        return torch.nn.GroupNorm(self.num_groups, self.num_channels, self.eps)
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        import numpy as np
+
+        shape, groups = w.node.ins[0].shape, int(self.num_groups)
+        rows = w("Reshape", x, w.ints(shape[0], groups, -1))
+        unit = [w.table(np.full(groups, value)) for value in (1.0, 0.0)]
+        rows = w("InstanceNormalization", rows, *unit, epsilon=self.eps)
+        side = w.ints(self.num_channels, *[1] * (len(shape) - 2))
+        weight, bias = (w("Reshape", w.parameter(key), side) for key in ("weight", "bias"))
+        return w("Add", w("Mul", w("Reshape", rows, w.ints(*shape)), weight), bias)
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        # two channels a group or more: a single value has no variance
+        groups, each = pick.size(1, 3), pick.int(2, 3)
+        rest = [pick.size(1, 3) for _ in range(pick.int(0, 2))]
+        return cls(groups, groups * each), [Tensor((pick.size(1, 2), groups * each, *rest))]

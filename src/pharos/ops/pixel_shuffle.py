@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pharos.graph.op import STRIDED, Op, Picker, Saved, Tally, Work, operator
+from pharos.graph.op import STRIDED, OnnxWriter, Op, Picker, Saved, Tally, Work, operator
 from pharos.graph.tensor import Tensor
 from pharos.quantity.sizes import Size, floor_div, is_int
 
@@ -43,6 +43,9 @@ class PixelShuffle(Op):
 
     def torch(self, torch: Any) -> Any:
         return torch.nn.PixelShuffle(self.factor)
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w("DepthToSpace", x, blocksize=self.factor, mode="CRD")
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

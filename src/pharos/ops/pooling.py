@@ -1,5 +1,6 @@
 """Pooling: a sliding window that keeps the largest or the mean; global average."""
 
+from math import inf
 from typing import Any
 
 from pharos.graph.op import (
@@ -7,6 +8,7 @@ from pharos.graph.op import (
     SEQUENTIAL,
     SLIDING_WINDOW,
     STRIDED,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -83,6 +85,11 @@ class _Pool2d(Op):
                         counted += r < height + ph and c < width + pw
                 yield i, j, inside, counted
 
+    def _reach(self, w: OnnxWriter) -> list[int]:
+        """Padding after each dimension with which whole windows are as many as `ceil_mode` makes them."""
+        sizes = zip(w.node.ins[0].shape[2:], w.node.outs[0].shape[2:], self._axes(), strict=True)
+        return [max(p, (m - 1) * s + d * (k - 1) + 1 - n - p) for n, m, (k, s, p, d) in sizes]
+
 
 @operator(cost="pool", aten="max_pool2d max_pool2d_with_indices", onnx="MaxPool")
 class MaxPool2d(_Pool2d):
@@ -111,6 +118,16 @@ class MaxPool2d(_Pool2d):
         return torch.nn.MaxPool2d(
             self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode
         )
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        kernel, strides, padding, dilations = zip(*self._axes(), strict=True)
+        after = self._reach(w)
+        if any(a >= k for a, k in zip(after, kernel, strict=True)):
+            # runtimes refuse padding as wide as the kernel, though a dilated window reaches further
+            x = w("Pad", x, w.ints(0, 0, *padding, 0, 0, *after), w.number(-inf))
+            after, padding = [0, 0], (0, 0)
+        return w("MaxPool", x, kernel_shape=kernel, strides=strides, dilations=dilations,
+                 pads=(*padding, *after))  # fmt: skip
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
@@ -149,6 +166,16 @@ class AvgPool2d(_Pool2d):
             self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
         )
 
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        kernel, strides, padding, _ = zip(*self._axes(), strict=True)
+        after, include = self._reach(w), self.count_include_pad
+        if include and tuple(after) != padding:
+            # zeros of the padding count, what only fills up the last window does not
+            x = w("Pad", x, w.ints(0, 0, *padding, 0, 0, *padding))
+            after, padding, include = [a - p for a, p in zip(after, padding, strict=True)], (0, 0), False
+        return w("AveragePool", x, kernel_shape=kernel, strides=strides, pads=(*padding, *after),
+                 count_include_pad=int(include))  # fmt: skip
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         kernel = pick.int(1, 3)
@@ -186,6 +213,9 @@ class GlobalAvgPool(Op):
 
     def torch(self, torch: Any) -> Any:
         return lambda x: x.flatten(2).mean(-1)
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w("ReduceMean", x, w.ints(*range(2, w.node.ins[0].rank)), keepdims=0)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

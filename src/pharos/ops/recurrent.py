@@ -1,12 +1,13 @@
 """Recurrences: Elman RNN, LSTM and GRU; a chain of steps over a state of fixed size."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pharos.graph.op import (
     BROADCAST,
     MATMUL,
     REDUCE,
     SEQUENTIAL,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -32,6 +33,8 @@ class _Recurrent(Op):
     vector_per_unit = 0
     transcendental_per_unit = 1
     states = ("h",)
+    # PyTorch's number of each gate, in the order of ONNX.
+    onnx_order: ClassVar[tuple[int, ...]] = (0,)
     input_size: Size
     hidden_size: Size
     num_layers: int
@@ -131,13 +134,54 @@ class _Recurrent(Op):
     def torch(self, torch: Any) -> Any:
         made = getattr(torch.nn, type(self).__name__)
 
+        names: tuple[str, ...] = self.states
+
         class First(made):
-            def forward(self, x: Any) -> Any:
-                return super().forward(x)[0]
+            def forward(self, x: Any, state: Any = None) -> Any:
+                past: Any = tuple(state[n] for n in names) if state else None
+                y, kept = super().forward(x, past[0] if past and len(names) == 1 else past)
+                if state is not None:
+                    state.update(zip(names, kept if len(names) > 1 else (kept,), strict=True))
+                return y
 
         extra = {"nonlinearity": self.nonlinearity} if isinstance(self, RNN) else {}
         return First(self.input_size, self.hidden_size, self.num_layers, bias=self.bias, batch_first=True,
                      bidirectional=self.bidirectional, **extra)  # fmt: skip
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        """One ONNX node a layer, time first, over gates in ONNX's order."""
+        batch, steps, _ = w.node.ins[0].shape
+
+        def gates(name: str) -> str:
+            if self.gates == 1:
+                return w.parameter(name)
+            parts = w("Split", w.parameter(name), outputs=self.gates, axis=0, num_outputs=self.gates)
+            return w("Concat", *[parts[i] for i in self.onnx_order], axis=0)
+
+        def stacked(*kinds: str) -> str:
+            rows = [w("Concat", *[gates(f"{k}_{cell}") for k in kinds], axis=0) if len(kinds) > 1
+                    else gates(f"{kinds[0]}_{cell}") for cell in cells]  # fmt: skip
+            rows = [w("Unsqueeze", row, w.ints(0)) for row in rows]
+            return rows[0] if len(rows) == 1 else w("Concat", *rows, axis=0)
+
+        y = w("Transpose", x, perm=(1, 0, 2))
+        for layer in range(self.num_layers):
+            cells = [name for name, _ in self._cells()][layer * self.directions :][: self.directions]
+            weights = [stacked("weight_ih"), stacked("weight_hh")]
+            full = w(
+                type(self).__name__, y, *weights, *([stacked("bias_ih", "bias_hh")] if self.bias else []),
+                hidden_size=self.hidden_size,
+                direction="bidirectional" if self.bidirectional else "forward", **self._onnx_form(),
+            )  # fmt: skip
+            # [T, directions, B, H]
+            if self.bidirectional:
+                full = w("Transpose", full, perm=(0, 2, 1, 3))
+            y = w("Reshape", full, w.ints(steps, batch, self.hidden_size * self.directions))
+        return w("Transpose", y, perm=(1, 0, 2))
+
+    def _onnx_form(self) -> dict[str, Any]:
+        """Attributes by which ONNX computes what PyTorch does."""
+        return {}
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
@@ -183,6 +227,9 @@ class RNN(_Recurrent):
         total = gi + gh
         return (np.tanh(total) if self.nonlinearity == "tanh" else np.maximum(total, 0)), c
 
+    def _onnx_form(self) -> dict[str, Any]:
+        return {"activations": [self.nonlinearity.title()] * self.directions}
+
 
 @operator(cost="recurrence", aten="lstm", onnx="LSTM")
 class LSTM(_Recurrent):
@@ -201,6 +248,8 @@ class LSTM(_Recurrent):
     vector_per_unit = 7
     transcendental_per_unit = 8
     states = ("h", "c")
+    # i, o, f, c
+    onnx_order = (0, 3, 1, 2)
 
     def _step(self, np: Any, gi: Any, gh: Any, h: Any, c: Any) -> tuple[Any, Any]:
         i, f, g, o = np.split(gi + gh, 4)
@@ -225,6 +274,8 @@ class GRU(_Recurrent):
     gates = 3
     vector_per_unit = 7
     transcendental_per_unit = 5
+    # z, r, h
+    onnx_order = (1, 0, 2)
 
     def _step(self, np: Any, gi: Any, gh: Any, h: Any, c: Any) -> tuple[Any, Any]:
         ir, iz, inn = np.split(gi, 3)
@@ -232,3 +283,6 @@ class GRU(_Recurrent):
         r, z = _sigmoid(np, ir + hr), _sigmoid(np, iz + hz)
         n = np.tanh(inn + r * hn)
         return (1 - z) * n + z * h, c
+
+    def _onnx_form(self) -> dict[str, Any]:
+        return {"linear_before_reset": 1}

@@ -3,7 +3,7 @@
 from math import ceil, floor, log, pi
 from typing import Any
 
-from pharos.graph.op import SEQUENTIAL, STRIDED, Op, Picker, Tally, Work, operator
+from pharos.graph.op import SEQUENTIAL, STRIDED, OnnxWriter, Op, Picker, Tally, Work, operator
 from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import unknown
 from pharos.quantity.sizes import Size, is_int, prod
@@ -146,6 +146,28 @@ class Rotary(Op):
             return torch.cat([x * cos + turned * sin, rest], -1)
 
         return rotate
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        import numpy as np
+
+        given = w.node.ins[0]
+        turned, tokens = self._turned(given), given.shape[2]
+        half = turned // 2
+        speed, size = turns(self.base, half, int(self.offset) + tokens, dict(self.scaling))
+        angle = (np.arange(tokens) + int(self.offset))[:, None] * np.array(speed)
+        cos, sin = w.table(size * np.cos(angle)), w.table(size * np.sin(angle))
+
+        def part(start: int, stop: int, step: int = 1) -> str:
+            return w("Slice", x, w.ints(start), w.ints(stop), w.ints(-1), w.ints(step))
+
+        if self.interleaved:
+            a, b = part(0, turned, 2), part(1, turned, 2)
+        else:
+            a, b = part(0, half), part(half, turned)
+        first = w("Sub", w("Mul", a, cos), w("Mul", b, sin))
+        second = w("Add", w("Mul", b, cos), w("Mul", a, sin))
+        rest = [part(turned, given.shape[3])] if turned < given.shape[3] else []
+        return w("Concat", first, second, *rest, axis=-1)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

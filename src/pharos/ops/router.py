@@ -1,5 +1,6 @@
 """Router: which experts each token goes to, and how much each of them counts."""
 
+from math import inf
 from typing import Any
 
 from pharos.graph.op import (
@@ -8,6 +9,7 @@ from pharos.graph.op import (
     MATMUL,
     REDUCE,
     SEQUENTIAL,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -17,6 +19,7 @@ from pharos.graph.op import (
     operator,
 )
 from pharos.graph.tensor import Tensor
+from pharos.ops.linear import affine_onnx
 from pharos.quantity.errors import unknown
 from pharos.quantity.sizes import Size, ceil_log2, is_int, prod
 
@@ -197,6 +200,38 @@ class Router(Op):
                 return (shares if op.scale == 1 else shares * op.scale), picks
 
         return Route()
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> list[str]:
+        given = w.node.ins[0]
+        weights = [w.parameter("weight"), *([w.parameter("bias")] if self.bias else [])]
+        logits = affine_onnx(w, x, *weights, made=given.with_last(self.num_experts).shape)
+        scores = logits
+        if self.scoring != "softmax_picked":
+            scores = w("Sigmoid", logits) if self.scoring == "sigmoid" else w("Softmax", logits, axis=-1)
+        liked = w("Add", scores, w.parameter("e_score_correction_bias")) if self.correction else scores
+        if self.groups > 1:
+            liked = self._allowed_onnx(w, liked, given.shape[:-1])
+        _, picks = w("TopK", liked, w.ints(self.top_k), outputs=2, axis=-1)
+        shares = w("GatherElements", scores, picks, axis=-1)
+        if self.scoring == "softmax_picked":
+            shares = w("Softmax", shares, axis=-1)
+        if self.normalise:
+            shares = w("Div", shares, w("ReduceSum", shares, w.ints(-1), keepdims=1))
+        return [shares if self.scale == 1 else w("Mul", shares, w.number(self.scale)), picks]
+
+    def _allowed_onnx(self, w: OnnxWriter, liked: str, lead: tuple[Size, ...]) -> str:
+        """Scores with those outside the best groups put out of reach."""
+        size = self.num_experts // self.groups
+        split = w("Reshape", liked, w.ints(*lead, self.groups, size))
+        best, _ = w("TopK", split, w.ints(min(2 if self.correction else 1, size)), outputs=2, axis=-1)
+        worth = w("ReduceSum", best, w.ints(-1), keepdims=0)
+        _, kept = w("TopK", worth, w.ints(self.top_groups), outputs=2, axis=-1)
+        barred = w("Expand", w.number(-inf), w.ints(*lead, self.groups))
+        free = w("Expand", w.number(0), w.ints(*lead, self.top_groups))
+        barred = w("ScatterElements", barred, kept, free, axis=-1)
+        return w(
+            "Reshape", w("Add", split, w("Unsqueeze", barred, w.ints(-1))), w.ints(*lead, self.num_experts)
+        )
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

@@ -6,6 +6,7 @@ from pharos.graph.op import (
     MATMUL,
     REDUCE,
     SEQUENTIAL,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -49,6 +50,17 @@ class Carried(Op):
 
     def parallelism(self, *io: Tensor) -> Parallelism:
         return Parallelism(width=io[-1].numel, tree=ceil_log2(io[0].shape[1]))
+
+    def before_onnx(self, w: OnnxWriter, key: str, empty: float = 0.0) -> str:
+        """What an earlier call left under `key`, else a tensor full of `empty`."""
+        shape = self.carried(*w.node.io)[key]
+        return w.past(key, shape) if self.cached else w("Expand", w.number(empty), w.ints(*shape))
+
+    def after_onnx(self, w: OnnxWriter, **left: str) -> None:
+        """Keeps what the next call takes up."""
+        if self.keep:
+            for key, value in left.items():
+                w.present(key, value, self.carried(*w.node.io)[key])
 
 
 def softplus(np: Any, x: Any) -> Any:
@@ -159,6 +171,24 @@ class SelectiveScan(Carried):
                 return torch.stack(rows, 1) + self.D * x
 
         return Scan()
+
+    def to_onnx(self, w: OnnxWriter, *inputs: str) -> str:
+        wide, narrow = (
+            w.node.ins[i].with_shape(w.node.ins[i].shape[0], w.node.ins[i].shape[2]) for i in (0, 2)
+        )
+        rates = w("Neg", w("Exp", w.parameter("A_log")))
+
+        def step(h: str, x: str, dt: str, b: str, c: str) -> list[str]:
+            decay = w("Exp", w("Mul", w("Unsqueeze", dt, w.ints(-1)), rates))
+            fed = w("Mul", w("Unsqueeze", w("Mul", dt, x), w.ints(-1)), w("Unsqueeze", b, w.ints(1)))
+            h = w("Add", w("Mul", decay, h), fed)
+            return [h, w("Squeeze", w("MatMul", h, w("Unsqueeze", c, w.ints(-1))), w.ints(-1))]
+
+        held = w.node.ins[0].with_shape(*self.carried(*w.node.io)["h"])
+        rows = list(zip(inputs, (wide, wide, narrow, narrow), strict=True))
+        h, y = w.scan(step, [(self.before_onnx(w, "h"), held)], rows, [wide], axis=1)
+        self.after_onnx(w, h=h)
+        return w("Add", y, w("Mul", inputs[0], w.parameter("D")))
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
@@ -363,6 +393,74 @@ class SSD(Carried):
                 return y.reshape(batch, tokens, heads * width)
 
         return Dual()
+
+    def to_onnx(self, w: OnnxWriter, *inputs: str) -> str:
+        x, dt, b, c = inputs
+        batch, tokens, _ = w.node.ins[0].shape
+        shared = self.heads // self.groups
+        dt = w("Softplus", w("Add", dt, w.parameter("dt_bias")))
+        decay = w("Mul", dt, w("Neg", w("Exp", w.parameter("A_log"))))
+        split = w("Reshape", x, w.ints(batch, tokens, self.heads, self.head_dim))
+        fed = w("Mul", split, w("Unsqueeze", dt, w.ints(-1)))
+
+        def by_group(value: str, heads: int, last: Size) -> str:
+            """[B, T, ...] -> [B, G, heads of the group, T, last]."""
+            parts = w("Reshape", value, w.ints(batch, tokens, self.groups, heads, last))
+            return w("Transpose", parts, perm=(0, 2, 3, 1, 4))
+
+        rows = [by_group(fed, shared, self.head_dim), by_group(decay, shared, 1)]
+        rows += [by_group(v, 1, self.state_size) for v in (b, c)]
+        lead = (batch, self.groups, shared)
+        h = w("Reshape", self.before_onnx(w, "h"), w.ints(*lead, self.head_dim, self.state_size))
+        if self.chunk:
+            made = []
+            for start in range(0, tokens, self.chunk):
+                stop = min(start + self.chunk, tokens)
+                h, y = self._chunk_onnx(
+                    w, stop - start, h, *[w("Slice", r, w.ints(start), w.ints(stop), w.ints(3)) for r in rows]
+                )
+                made.append(y)
+            y = w("Concat", *made, axis=3)
+        else:
+            h, y = self._tokens_onnx(w, lead, h, rows)
+        self.after_onnx(w, h=w("Reshape", h, w.ints(batch, self.heads, self.head_dim, self.state_size)))
+        y = w("Reshape", w("Transpose", y, perm=(0, 3, 1, 2, 4)), w.ints(*w.node.ins[0].shape))
+        skip = w("Mul", split, w("Unsqueeze", w.parameter("D"), w.ints(-1)))
+        return w("Add", y, w("Reshape", skip, w.ints(*w.node.ins[0].shape)))
+
+    def _chunk_onnx(
+        self, w: OnnxWriter, size: int, h: str, fed: str, decay: str, b: str, c: str
+    ) -> tuple[str, str]:
+        """The state after a chunk and its outputs, by products over the chunk; a trailing axis for decays."""
+        import numpy as np
+
+        def turned(value: str) -> str:
+            return w("Transpose", value, perm=(0, 1, 2, 4, 3))
+
+        summed = w("CumSum", decay, w.table(np.int64(3)))
+        last = w("Slice", summed, w.ints(size - 1), w.ints(size), w.ints(3))
+        apart = w("Sub", summed, turned(summed))
+        apart = w("Where", w.table(np.tril(np.ones((size, size), bool))), apart, w.number(-np.inf))
+        weight = w("Mul", w("Exp", apart), w("MatMul", c, turned(b)))
+        past = w("Mul", w("MatMul", c, turned(h)), w("Exp", summed))
+        late = w("Mul", fed, w("Exp", w("Sub", last, summed)))
+        after = w("Add", w("Mul", w("Exp", last), h), w("MatMul", turned(late), b))
+        return after, w("Add", w("MatMul", weight, fed), past)
+
+    def _tokens_onnx(self, w: OnnxWriter, lead: tuple[Size, ...], h: str, rows: list[str]) -> list[str]:
+        """Token after token, as with chunks of one but with a single product a state."""
+
+        def step(h: str, fed: str, decay: str, b: str, c: str) -> list[str]:
+            made = w("Mul", w("Unsqueeze", fed, w.ints(-1)), w("Unsqueeze", b, w.ints(-2)))
+            h = w("Add", w("Mul", w("Unsqueeze", w("Exp", decay), w.ints(-1)), h), made)
+            return [h, w("Squeeze", w("MatMul", h, w("Unsqueeze", c, w.ints(-1))), w.ints(-1))]
+
+        one = w.node.ins[0]
+        wide, narrow = one.with_shape(*lead, self.head_dim), one.with_shape(*lead[:2], 1, self.state_size)
+        given = list(zip(rows, (wide, one.with_shape(*lead, 1), narrow, narrow), strict=True))
+        return w.scan(
+            step, [(h, one.with_shape(*lead, self.head_dim, self.state_size))], given, [wide], axis=3
+        )
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pharos.graph.op import SEQUENTIAL, STRIDED, Op, Picker, Tally, Traffic, operator
+from pharos.graph.op import SEQUENTIAL, STRIDED, OnnxWriter, Op, Picker, Tally, Traffic, operator
 from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import SizeError
 from pharos.quantity.sizes import (
@@ -58,6 +58,9 @@ class Reshape(_View):
     def torch(self, torch: Any) -> Any:
         return lambda x: x.reshape(self.target)
 
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w("Reshape", x, w.ints(*w.node.outs[0].shape))
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         a, b, c = pick.size(1, 4), pick.size(1, 4), pick.size(1, 4)
@@ -79,6 +82,9 @@ class Flatten(_View):
 
     def torch(self, torch: Any) -> Any:
         return torch.nn.Flatten(self.start_dim)
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w("Reshape", x, w.ints(*w.node.outs[0].shape))
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
@@ -126,6 +132,9 @@ class Transpose(Op):
     def torch(self, torch: Any) -> Any:
         return lambda x: x.permute(self.dims)
 
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w("Transpose", x, perm=self.dims)
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         order = pick.choice([(0, 2, 1), (2, 1, 0), (1, 2, 0), (0, 1, 2)])
@@ -159,6 +168,9 @@ class Concat(Op):
 
     def torch(self, torch: Any) -> Any:
         return lambda *tensors: torch.cat(tensors, self.dim)
+
+    def to_onnx(self, w: OnnxWriter, *inputs: str) -> str:
+        return w("Concat", *inputs, axis=self.dim)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
@@ -208,6 +220,10 @@ class Slice(_View):
     def torch(self, torch: Any) -> Any:
         return lambda x: self.loops(Tally(), x)
 
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        stop = w.node.ins[0].shape[self.dim] if self.stop is None else self.stop
+        return w("Slice", x, w.ints(self.start), w.ints(stop), w.ints(self.dim), w.ints(self.step))
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         start, kept = pick.int(0, 2), pick.int(1, 3)
@@ -243,6 +259,10 @@ class Split(_View):
     def torch(self, torch: Any) -> Any:
         return lambda x: torch.split(x, list(self.sizes), self.dim)
 
+    def to_onnx(self, w: OnnxWriter, x: str) -> list[str]:
+        made = w("Split", x, w.ints(*self.sizes), outputs=len(self.sizes), axis=self.dim)
+        return [made] if isinstance(made, str) else made
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         sizes = tuple(pick.size(1, 3) for _ in range(pick.int(1, 3)))
@@ -276,6 +296,9 @@ class Pad(Op):
         flat = [n for before, after in reversed(self.pads) for n in (before, after)]
         return lambda x: torch.nn.functional.pad(x, flat)
 
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w("Pad", x, w.ints(*[before for before, _ in self.pads], *[after for _, after in self.pads]))
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         pads = tuple((pick.int(-1, 2), pick.int(-1, 2)) for _ in range(3))
@@ -303,6 +326,9 @@ class Expand(_View):
 
     def torch(self, torch: Any) -> Any:
         return lambda x: x.expand(self.target)
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w("Expand", x, w.ints(*self.target))
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

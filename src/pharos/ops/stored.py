@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pharos.graph.op import Op, Picker, Tally, Traffic, operator
+from pharos.graph.op import OnnxWriter, Op, Picker, Tally, Traffic, operator
 from pharos.graph.tensor import ACTIVATIONS, Tensor
 from pharos.quantity.sizes import Size
 
@@ -55,6 +55,9 @@ class Stored(Op):
                 return getattr(self, key)
 
         return Holder()
+
+    def to_onnx(self, w: OnnxWriter, *inputs: str) -> str:
+        return w.parameter(self.key)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pharos.graph.op import SEQUENTIAL, Op, Picker, Saved, Tally, Work, operator
+from pharos.graph.op import SEQUENTIAL, OnnxWriter, Op, Picker, Saved, Tally, Work, operator
 from pharos.graph.tensor import Tensor
 from pharos.ops.scan import Carried
 from pharos.quantity.sizes import Size
@@ -83,6 +83,17 @@ class TokenShift(Carried):
                 return tuple(x * m + before * (1 - m) for m in weights)
 
         return Shift()
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> list[str]:
+        batch, tokens, width = w.node.ins[0].shape
+        before = w("Unsqueeze", self.before_onnx(w, "x"), w.ints(1))
+        if tokens > 1:
+            earlier = w("Slice", x, w.ints(0), w.ints(tokens - 1), w.ints(1))
+            before = w("Concat", before, earlier, axis=1)
+        last = w("Slice", x, w.ints(tokens - 1), w.ints(tokens), w.ints(1))
+        self.after_onnx(w, x=w("Reshape", last, w.ints(batch, width)))
+        mixes = [w.parameter(f"time_mix_{name}") for name in self.mixes]
+        return [w("Add", w("Mul", x, mix), w("Mul", before, w("Sub", w.number(1), mix))) for mix in mixes]
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

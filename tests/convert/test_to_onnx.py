@@ -1,0 +1,281 @@
+"""To ONNX: ONNX Runtime computes what the loops and PyTorch compute, and the file reads back as it was."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pharos.models
+import pharos.ops
+from pharos.convert.from_hf import from_hf_config
+from pharos.convert.from_onnx import from_onnx
+from pharos.convert.to_onnx import to_onnx
+from pharos.convert.to_torch import to_torch
+from pharos.graph.count import count
+from pharos.graph.graph import Builder
+from pharos.graph.op import REGISTRY, Op, Tally
+from pharos.graph.workload import Workload
+from pharos.models.registry import find
+from pharos.ops.unknown import Unknown
+from pharos.quantity.errors import InputError
+
+onnx = pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+assert pharos.models
+assert pharos.ops
+TINY = json.loads(Path(__file__).with_name("tiny_configs.json").read_text())
+SMALL = [
+    "mlp(widths=[8, 16, 4])",
+    "lenet5",
+    "resnet18(resolution=32, classes=10)",
+    "mobilenet_v2(width=0.25, resolution=32, classes=10)",
+    "mobilenet_v3_small(resolution=32, classes=10)",
+    "efficientnet_b0(resolution=32, classes=10)",
+    "shufflenet_v2_x0_5(resolution=32, classes=10)",
+    "squeezenet1_1(classes=10)",
+    "unet(resolution=32, width=4, depth=2)",
+    "espcn",
+    "ds_cnn_s",
+    "lstm_tagger(vocabulary=20, bidirectional=True, layers=2)",
+    "lstm_tagger(vocabulary=20, cell='gru')",
+    "dlrm(rows=[10, 20, 30], dim=8, bottom=[16, 8], lookups=3)",
+    *sorted(TINY),
+]
+KINDS = sorted(kind for kind, cls in REGISTRY.items() if cls.to_onnx is not Op.to_onnx)
+
+
+class Draws:
+    """Draws from hypothesis."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def size(self, low, high):
+        return self.data.draw(st.integers(low, high))
+
+    int = size
+
+    def choice(self, options):
+        return self.data.draw(st.sampled_from(list(options)))
+
+
+def run(path, inputs):
+    """Outputs of ONNX Runtime by name."""
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    assert {i.name for i in session.get_inputs()} == set(inputs)
+    found = session.run(None, inputs)
+    return {o.name: a for o, a in zip(session.get_outputs(), found, strict=True)}
+
+
+def graph_of(op, tensors):
+    g = Builder("one")
+    made = g("op", op, *[g.input(f"in{i}", t.shape, t.dtype) for i, t in enumerate(tensors)])
+    return g.finish(*(made if isinstance(made, tuple) else (made,)))
+
+
+def numbers(rng, tensor, rows):
+    if tensor.dtype.startswith("int"):
+        return rng.integers(0, rows, tensor.shape)
+    return rng.normal(size=tensor.shape).astype(np.float32)
+
+
+def past(path, graph, rng):
+    """Random caches for the inputs of a file that its graph has not."""
+    known = {v.name for v in graph.inputs}
+    return {
+        value.name: rng.normal(size=[d.dim_value for d in value.type.tensor_type.shape.dim]).astype(
+            np.float32
+        )
+        for value in onnx.load(str(path)).graph.input
+        if value.name not in known
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_onnx_runtime_computes_what_the_loops_compute(tmp_path_factory, kind, data):
+    op, tensors = REGISTRY[kind].sample(Draws(data))
+    graph = graph_of(op, tensors)
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**16)))
+    rows = getattr(op, "num_embeddings", getattr(op, "num_experts", 4))
+    inputs = {v.name: numbers(rng, v.tensor, rows) for v in graph.inputs}
+    weights = {k: rng.normal(size=s).astype(np.float32) for k, s in op.weights().items()}
+    weights |= {k: rng.uniform(0.5, 2, size=s).astype(np.float32) for k, s in op.buffers().items()}
+    if kind == "relative_bias":
+        # its buffer follows from its sizes, and only so is written
+        weights["relative_position_index"] = np.array(op._index())
+    node = graph.nodes[0]
+    path = tmp_path_factory.mktemp("op") / "op.onnx"
+    to_onnx(graph, path, {node.parameter(k): v for k, v in weights.items()})
+    held = past(path, graph, rng)
+    theirs = run(path, inputs | held)
+    kept = {f"past_{name.rsplit('.', 1)[1]}": v.astype(float) for name, v in held.items()}
+    wide = [v.astype(float) if v.dtype == np.float32 else v for v in inputs.values()]
+    made = op.loops(Tally(), *wide, **kept, **{k: v.astype(float) for k, v in weights.items()})
+    ours = made if isinstance(made, tuple) else (made,)
+    for value, expected in zip(graph.outputs, ours, strict=True):
+        assert theirs[value.name].shape == value.shape
+        np.testing.assert_allclose(theirs[value.name], expected, rtol=1e-4, atol=1e-4)
+
+
+def small(name, folder, context=5):
+    """The graph of a catalogued model, or of a config of a kind of decoder."""
+    if name in TINY:
+        path = folder / "config.json"
+        path.write_text(json.dumps(TINY[name] | {"model_type": name}))
+        return from_hf_config(path).graph(Workload(batch=2, context=9))
+    sequences = name.startswith("lstm")
+    return find(name).graph(Workload(batch=2, context=context if sequences else None))
+
+
+def with_random_weights(graph):
+    """The PyTorch module of a graph; variances are positive."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = to_torch(graph).eval()
+    for name, tensor in module.state_dict().items():
+        if tensor.dtype.is_floating_point:
+            drawn = torch.rand_like(tensor) + 0.5 if name.endswith("_var") else torch.randn_like(tensor) * 0.2
+            tensor.copy_(drawn)
+    return torch, module
+
+
+def random_inputs(graph):
+    rng = np.random.default_rng(0)
+    return {v.name: numbers(rng, v.tensor, 8) for v in graph.inputs}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_model_computes_what_its_module_computes(tmp_path, name):
+    graph = small(name, tmp_path)
+    torch, module = with_random_weights(graph)
+    path = to_onnx(graph, tmp_path / "m.onnx", module.state_dict())
+    onnx.checker.check_model(str(path), full_check=True)
+    inputs = random_inputs(graph)
+    found = run(path, inputs)
+    with torch.no_grad():
+        made = module.double()(
+            *[torch.tensor(v).double() if v.dtype == np.float32 else torch.tensor(v) for v in inputs.values()]
+        )
+    for value, expected in zip(graph.outputs, made if isinstance(made, tuple) else (made,), strict=True):
+        scale = float(expected.abs().max())
+        np.testing.assert_allclose(found[value.name], expected.numpy(), rtol=1e-4, atol=1e-4 * max(scale, 1))
+
+
+@pytest.mark.parametrize(
+    "kind", ["gpt2", "llama", "mistral", "gemma3_text", "deepseek_v3", "gpt_oss", "mamba", "mamba2", "rwkv"]
+)
+def test_decoding_with_a_file_s_cache_is_recomputing_everything(tmp_path, kind):
+    (tmp_path / "config.json").write_text(json.dumps(TINY[kind] | {"model_type": kind}))
+    model, tokens = (
+        from_hf_config(tmp_path / "config.json"),
+        np.random.default_rng(0).integers(0, 999, (2, 9)),
+    )
+
+    def step(phase, context, first, held):
+        graph = model.graph(Workload(phase=phase, context=context, batch=2))
+        inputs = {"tokens": tokens[:, first:context]}
+        if len(graph.inputs) == 2:
+            inputs["positions"] = np.arange(first, context)[None]
+        found = run(to_onnx(graph, tmp_path / f"{phase}{context}.onnx"), inputs | held)
+        logits = found.pop(graph.outputs[0].name)
+        return logits, {name.replace("present.", "past."): value for name, value in found.items()}
+
+    logits, held = step("prefill", 6, 0, {})
+    steps = [logits[:, -1]]
+    for context in range(7, 10):
+        logits, held = step("decode", context, context - 1, held)
+        steps.append(logits[:, -1])
+    whole, _ = step("forward", 9, 0, {})
+    np.testing.assert_allclose(np.stack(steps, 1), whole[:, 5:], rtol=1e-3, atol=1e-4)
+
+
+def test_large_weights_lie_beside_the_file(tmp_path, monkeypatch):
+    graph = find("resnet18(resolution=32, classes=10)").graph()
+    inputs = random_inputs(graph)
+    inside = run(to_onnx(graph, tmp_path / "in.onnx", "random"), inputs)
+    monkeypatch.setattr("pharos.convert.to_onnx.LARGEST_FILE", 1000)
+    outside = run(to_onnx(graph, tmp_path / "out.onnx", "random"), inputs)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.onnx", "out.onnx", "out.onnx.data"]
+    assert (tmp_path / "out.onnx").stat().st_size < 100_000
+    np.testing.assert_array_equal(inside["fc"], outside["fc"])
+    assert np.abs(inside["fc"]).max() > 0
+
+
+def test_writing_needs_no_torch(tmp_path):
+    code = (
+        "import sys\nfrom pharos.api import *\nfrom pharos.convert.load import load\n"
+        "from pharos.convert.to_onnx import to_onnx\n"
+        f"to_onnx(load('lenet5').graph(), {str(tmp_path / 'm.onnx')!r}, 'zeros')\nprint('torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("largest", [1000, 10**9])
+def test_a_half_written_file_never_takes_the_place_of_a_whole_one(tmp_path, monkeypatch, largest):
+    monkeypatch.setattr("pharos.convert.to_onnx.LARGEST_FILE", largest)
+    path, graph = tmp_path / "m.onnx", find("lenet5").graph()
+    path.write_text("precious")
+
+    class Unreadable:
+        shape = (10,)
+
+        def __array__(self, *wanted, **kept):
+            raise OSError(28, "No space left on device")
+
+    weights = {k: np.zeros(t.shape, np.float32) for k, t in graph.parameter_names().items()}
+    with pytest.raises(InputError, match="No space left"):
+        to_onnx(graph, path, weights | {"fc3.bias": Unreadable()})
+    assert path.read_text() == "precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_refusals_name_what_was_wrong(tmp_path):
+    path = tmp_path / "m.onnx"
+    graph = find("lenet5").graph()
+    weights = {k: np.zeros(t.shape, np.float32) for k, t in graph.parameter_names().items()}
+    with pytest.raises(InputError, match="opset 9"):
+        to_onnx(graph, path, opset=9)
+    with pytest.raises(InputError, match="'ones' are not known"):
+        to_onnx(graph, path, "ones")
+    with pytest.raises(InputError, match="no conv1.weight"):
+        to_onnx(graph, path, {k: v for k, v in weights.items() if k != "conv1.weight"})
+    with pytest.raises(InputError, match="graph has no extra"):
+        to_onnx(graph, path, weights | {"extra": np.zeros(1)})
+    with pytest.raises(InputError, match="of shape"):
+        to_onnx(graph, path, weights | {"fc3.bias": np.zeros(11)})
+    with pytest.raises(InputError, match="int8"):
+        to_onnx(find("lenet5").graph(Workload(precision="int8")), path)
+    with pytest.raises(InputError, match="cannot be written"):
+        to_onnx(graph, tmp_path / "missing" / "m.onnx")
+    g = Builder("strange")
+    with pytest.raises(InputError, match=r"strange: inner.odd.*no ONNX form"):
+        to_onnx(g.finish(g("inner.odd", Unknown("Odd", ((1,),), ("fp32",)), g.input("x", (1,)))), path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp16", "bf16", "weights=fp16,activations=fp32"])
+def test_other_precisions_are_valid_files(tmp_path, precision):
+    graph = find("mlp(widths=[8, 16, 4])").graph(Workload(precision=precision))
+    path = to_onnx(graph, tmp_path / "m.onnx", "random")
+    onnx.checker.check_model(str(path), full_check=True)
+    counted = count(from_onnx(path))
+    assert counted.parameters == count(graph).parameters
+    if precision != "bf16":
+        made = run(
+            path,
+            {
+                v.name: a.astype({"fp64": np.float64, "fp16": np.float16}.get(precision, np.float32))
+                for v, a in zip(graph.inputs, random_inputs(graph).values(), strict=True)
+            },
+        )
+        assert np.isfinite(made[graph.outputs[0].name]).all()
