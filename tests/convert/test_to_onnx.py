@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,9 @@ from pharos.graph.graph import Builder
 from pharos.graph.op import REGISTRY, Op, Tally
 from pharos.graph.workload import Workload
 from pharos.models.registry import find
+from pharos.ops.attention import Attention
+from pharos.ops.elementwise import Add
+from pharos.ops.norm import BatchNorm, GroupNorm
 from pharos.ops.unknown import Unknown
 from pharos.quantity.errors import InputError
 
@@ -196,6 +201,97 @@ def test_decoding_with_a_file_s_cache_is_recomputing_everything(tmp_path, kind):
         steps.append(logits[:, -1])
     whole, _ = step("forward", 9, 0, {})
     np.testing.assert_allclose(np.stack(steps, 1), whole[:, 5:], rtol=1e-3, atol=1e-4)
+
+
+def unfused(node):
+    """Attention as ONNX has it: all scores, stored."""
+    return replace(node.op, algorithm="materialised") if isinstance(node.op, Attention) else None
+
+
+def shapes_of(graph):
+    return {name: tensor.shape for name, tensor in graph.parameter_names().items()}
+
+
+def without_marks(path):
+    model = onnx.load(str(path))
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_file_reads_back_as_the_graph_it_was_written_from(tmp_path, name):
+    graph = small(name, tmp_path)
+    again = from_onnx(to_onnx(graph, tmp_path / "m.onnx"))
+    expected = graph.with_ops(unfused)
+    assert count(again).macs == count(expected).macs
+    assert count(again).work.vector_flops == count(expected).work.vector_flops
+    assert count(again).parameters == count(graph).parameters
+    assert shapes_of(again) == shapes_of(graph)
+    assert again.inputs == graph.inputs
+    assert [v.tensor for v in again.outputs] == [v.tensor for v in graph.outputs]
+    written = {n.name: n.op for n in expected.expanded().nodes}
+    assert {n.name: n.op for n in again.nodes if n.name in written} == {
+        n: op for n, op in written.items() if op.kind not in ("stored",)
+    } | {n.name: n.op for n in again.nodes if n.name in written and n.op.kind == "stored"}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_nodes_alone_say_what_there_is_to_count(tmp_path, name):
+    """Without the marks, as of any other writer's file."""
+    graph = small(name, tmp_path)
+    again = from_onnx(without_marks(to_onnx(graph, tmp_path / "m.onnx")))
+    counted = count(again)
+    assert counted.parameters == count(graph).parameters
+    if "layers=2" not in name:
+        # each layer of a recurrence is a node of its own, with a layer 0 of its own
+        assert shapes_of(again) == shapes_of(graph)
+    if not counted.uncounted:
+        assert counted.macs == count(graph.with_ops(unfused)).macs
+
+
+def test_a_group_that_was_changed_is_read_as_it_is(tmp_path):
+    g = Builder("m")
+    x = g.input("x", (1, 8, 6, 6))
+    path = to_onnx(g.finish(g("norm", GroupNorm(2, 8), x)), tmp_path / "m.onnx")
+    assert [n.op for n in from_onnx(path).nodes] == [GroupNorm(2, 8)]
+    model = onnx.load(str(path))
+    next(n for n in model.graph.node if n.op_type == "Mul").op_type = "Add"
+    onnx.save(model, str(path))
+    assert sum(isinstance(n.op, Add) for n in from_onnx(path).nodes) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lenet5", "unet(resolution=32, width=4, depth=2)", "lstm_tagger(vocabulary=20, cell='gru')", "gpt2",
+     "llama", "qwen3", "bloom"],
+)  # fmt: skip
+def test_what_pytorch_exports_of_a_graph_reads_back_with_its_counts(tmp_path, name):
+    graph = small(name, tmp_path)
+    counted, expected = count(exported(graph, tmp_path)), count(graph.with_ops(unfused))
+    assert not counted.uncounted
+    assert (counted.macs, counted.parameters) == (expected.macs, expected.parameters)
+
+
+def test_pytorch_exports_batch_norm_folded_into_biases(tmp_path):
+    graph = small("resnet18(resolution=32, classes=10)", tmp_path)
+    counted, expected = count(exported(graph, tmp_path)), count(graph)
+    channels = sum(n.op.num_features for n, _, _ in graph.walk() if isinstance(n.op, BatchNorm))
+    assert counted.macs == expected.macs
+    # a scale and a shift a channel become one bias
+    assert counted.parameters == expected.parameters - channels
+
+
+def exported(graph, folder):
+    """The graph of the file that PyTorch makes of a graph's module."""
+    torch, module = with_random_weights(graph)
+    pytest.importorskip("onnxscript")
+    inputs = tuple(torch.tensor(v) for v in random_inputs(graph).values())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, inputs, str(folder / "torch.onnx"), dynamo=True, verbose=False)
+    return from_onnx(folder / "torch.onnx")
 
 
 def test_large_weights_lie_beside_the_file(tmp_path, monkeypatch):

@@ -142,7 +142,7 @@ def test_loops_equal_pytorch_and_count_their_macs(kind, data):
     assert len(ours) == len(theirs) == len(node.outs)
     for a, b, t in zip(ours, theirs, node.outs, strict=True):
         assert tuple(a.shape) == tuple(b.shape) == t.shape
-        np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)

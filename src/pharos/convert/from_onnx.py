@@ -121,7 +121,9 @@ class Reader:
         tensor = constant.tensor
         floating = tensor.dtype in FLOATS
         trainable = floating and tensor.numel > 1 and bool(constant.origins)
-        path = name.strip("/").replace("/", ".")
+        # a function of one parameter goes under that parameter's name
+        called = constant.origins[0] if len(constant.origins) == 1 else name
+        path = called.strip("/").replace("/", ".")
         stem, _, key = path.rpartition(".")
         op = Stored(tensor.shape, trainable, ACTIVATIONS if floating else tensor.dtype, key)
         return self.place(self.free(path), op, origins={key: name}, home=stem)

@@ -306,3 +306,87 @@ def _llama4(name: str, config: Config) -> Model:
         expert_form={"transposed": True, "scale_input": True}, round=_cycle(changes),
     )  # fmt: skip
     return _model(name, **found)
+
+
+def _named(config: Config, **keys: str) -> dict[str, Any]:
+    """Sizes that stand under the names of older configs; as many KV heads as heads."""
+    found = {ours: config.whole(theirs) for ours, theirs in keys.items()}
+    return found | {"kv_heads": found["heads"], "gated": False, "norm": "layer"}
+
+
+@reader("gpt_neox", vocab_size=50432, hidden_size=6144, num_hidden_layers=44, num_attention_heads=64,
+        intermediate_size=24576, hidden_act="gelu", max_position_embeddings=2048, layer_norm_eps=1e-5,
+        attention_bias=True)  # fmt: skip
+def _gpt_neox(name: str, config: Config) -> Model:
+    width = config.whole("hidden_size") // config.whole("num_attention_heads")
+    part = config.rope("partial_rotary_factor") or config.get("rotary_pct") or 0.25
+    found = _shared(
+        config, gated=False, norm="layer", mlp_bias=True, rotary_width=int(width * part), style="gpt_neox",
+        norm_eps=config.number("layer_norm_eps"),
+        parallel=2 if config.get("use_parallel_residual", True) else 0,
+    )  # fmt: skip
+    return _model(name, **found)
+
+
+@reader("opt", vocab_size=50272, hidden_size=768, num_hidden_layers=12, ffn_dim=3072, num_attention_heads=12,
+        max_position_embeddings=2048, activation_function="relu", tie_word_embeddings=True)  # fmt: skip
+def _opt(name: str, config: Config) -> Model:
+    config.refuse(
+        word_embed_proj_dim=(config.whole("hidden_size"),), _remove_final_layer_norm=(False,),
+        layer_norm_elementwise_affine=(True,),
+    )  # fmt: skip
+    bias = bool(config.get("enable_bias", True))
+    found = _shared(
+        config, ffn_size=config.whole("ffn_dim"), activation=config.activation("activation_function"),
+        kv_heads=config.whole("num_attention_heads"), gated=False, norm="layer", position="learned",
+        attention_bias="qkvo" if bias else "none", mlp_bias=bias, extra_positions=2, style="opt",
+        norm_sums=not config.get("do_layer_norm_before", True),
+    )  # fmt: skip
+    return _model(name, **found)
+
+
+@reader("falcon", vocab_size=65024, hidden_size=4544, num_hidden_layers=32, num_attention_heads=71,
+        layer_norm_epsilon=1e-5, max_position_embeddings=2048, activation="gelu",
+        tie_word_embeddings=True)  # fmt: skip
+def _falcon(name: str, config: Config) -> Model:
+    config.refuse(alibi=(False,), parallel_attn=(True,), num_ln_in_parallel_attn=(2,))
+    heads, width = config.whole("num_attention_heads"), config.whole("hidden_size")
+    grouped = config.flag("new_decoder_architecture")
+    kv_heads = config.whole("num_kv_heads", heads) if grouped else heads
+    if not grouped and config.get("multi_query", True):
+        kv_heads = 1
+    bias = config.flag("bias")
+    found = _shared(
+        config, kv_heads=kv_heads, ffn_size=config.whole("ffn_hidden_size", 4 * width), gated=False,
+        norm="layer", norm_eps=config.number("layer_norm_epsilon"), mlp_bias=bias,
+        activation=config.activation("activation"), attention_bias="qkvo" if bias else "none",
+        parallel=2 if grouped else 1, style="falcon_grouped" if grouped or kv_heads > 1 else "falcon",
+    )  # fmt: skip
+    return _model(name, **found)
+
+
+@reader("phi", vocab_size=51200, hidden_size=2048, intermediate_size=8192, num_hidden_layers=24,
+        num_attention_heads=32, hidden_act="gelu_new", max_position_embeddings=2048,
+        layer_norm_eps=1e-5)  # fmt: skip
+def _phi(name: str, config: Config) -> Model:
+    config.refuse(qk_layernorm=(False,))
+    width = config.whole("hidden_size") // config.whole("num_attention_heads")
+    part = config.rope("partial_rotary_factor") or 0.5
+    found = _shared(
+        config, gated=False, norm="layer", norm_eps=config.number("layer_norm_eps"), attention_bias="qkvo",
+        mlp_bias=True, parallel=1, head_bias=True, rotary_width=int(width * part), style="phi",
+    )  # fmt: skip
+    return _model(name, **found)
+
+
+@reader("gptj", vocab_size=50400, n_positions=2048, n_embd=4096, n_layer=28, n_head=16, rotary_dim=64,
+        activation_function="gelu_new", layer_norm_epsilon=1e-5)  # fmt: skip
+def _gptj(name: str, config: Config) -> Model:
+    found = _named(config, layers="n_layer", hidden_size="n_embd", heads="n_head", max_context="n_positions")
+    found["ffn_size"] = config.whole("n_inner", 4 * found["hidden_size"])
+    found = _shared(
+        config, **found, activation=config.activation("activation_function"), mlp_bias=True, parallel=1,
+        norm_eps=config.number("layer_norm_epsilon"), rotary_width=config.count("rotary_dim"),
+        rotary_interleaved=True, head_bias=True, attention_bias="none", style="gptj",
+    )  # fmt: skip
+    return _model(name, **found)

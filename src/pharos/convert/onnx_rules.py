@@ -13,6 +13,7 @@ from pharos.ops.elementwise import Add, Div, Mul, Reduce, Sub
 from pharos.ops.embedding import Embedding
 from pharos.ops.linear import Linear, MatMul
 from pharos.ops.norm import BatchNorm, LayerNorm, RMSNorm
+from pharos.ops.pixel_shuffle import PixelShuffle
 from pharos.ops.pooling import AvgPool2d, GlobalAvgPool, MaxPool2d
 from pharos.ops.shape_ops import Concat, Expand, Pad, Reshape, Slice, Split, Transpose
 from pharos.quantity.errors import PharosError, SizeError
@@ -376,6 +377,13 @@ def _global_pool(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value
     x = reader.value(node.input[0])
     y = reader.add(node, GlobalAvgPool(), x)
     return reader.add(node, Reshape((*x.shape[:2], *[1] * (x.tensor.rank - 2))), y)
+
+
+@rule("DepthToSpace")
+def _pixel_shuffle(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+    if attributes.get("mode", b"DCR") not in (b"CRD", "CRD"):
+        raise ValueError("takes channels in another order")
+    return reader.add(node, PixelShuffle(attributes["blocksize"]), reader.value(node.input[0]))
 
 
 @rule("ReduceMean", "ReduceSum", "ReduceMax")

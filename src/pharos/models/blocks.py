@@ -20,7 +20,7 @@ from pharos.ops.router import Router
 from pharos.ops.shape_ops import Concat, Expand, Reshape, Split, Transpose
 from pharos.ops.stored import Stored
 from pharos.quantity.errors import SizeError, unknown
-from pharos.quantity.sizes import Size, is_int, prod
+from pharos.quantity.sizes import Size, floor_div, is_int, prod
 
 
 def conv_norm(
@@ -105,7 +105,7 @@ def split_heads(g: Builder, x: Value, heads: Size, head_dim: Size, name: str) ->
 
 def self_attention(
     g: Builder, x: Value, *, heads: Size, kv_heads: Size, head_dim: Size, names: tuple[str, ...],
-    attention: Attention, bias: str = "none", rotary: Rotary | None = None, by_head: bool = False,
+    attention: Attention, bias: str = "none", rotary: Rotary | None = None, by_group: bool = False,
     qk_norm: RMSNorm | None = None, norm_after: bool = False, scores: Value | None = None,
     sinks: bool = False, transposed: bool = False,
 ) -> Value:  # fmt: skip
@@ -117,7 +117,7 @@ def self_attention(
         attention: the operator in the middle, with its mask, cache and pattern.
         bias: "none", "qkv" or "qkvo": which projections have one.
         rotary: positions turned into queries and keys.
-        by_head: a fused projection holds q, k and v of each head together.
+        by_group: a fused projection holds the queries of each KV head with its key and value.
         qk_norm: a norm over head_dim of queries and keys, before the rotary positions or after.
         scores: [B or 1, heads or 1, T, S] that is added to the scores, such as a bias by position.
         sinks: a learned logit a head takes part in the softmax.
@@ -125,12 +125,14 @@ def self_attention(
     """
     batch, tokens, width = x.shape
     with_bias = bias in ("qkv", "qkvo")
-    if len(names) == 2 and by_head:
-        qkv = g(names[0], Linear(width, 3 * heads * head_dim, with_bias), x)
-        qkv = g("by_head", Reshape((batch, tokens, heads, 3 * head_dim)), qkv)
-        parts = g("split", Split((head_dim, head_dim, head_dim), 3), qkv)
+    if len(names) == 2 and by_group:
+        shared = floor_div(heads, kv_heads)
+        qkv = g(names[0], Linear(width, (heads + 2 * kv_heads) * head_dim, with_bias), x)
+        qkv = g("by_group", Reshape((batch, tokens, kv_heads, (shared + 2) * head_dim)), qkv)
+        q, k, v = g("split", Split((shared * head_dim, head_dim, head_dim), 3), qkv)
+        q = g("q_heads", Reshape((batch, tokens, heads, head_dim)), q)
         swap = Transpose((0, 2, 1, 3), view=True)
-        q, k, v = (g(f"{n}_swap", swap, part) for n, part in zip("qkv", parts, strict=True))
+        q, k, v = (g(f"{n}_swap", swap, part) for n, part in zip("qkv", (q, k, v), strict=True))
     else:
         if len(names) == 2:
             together = (heads + 2 * kv_heads) * head_dim

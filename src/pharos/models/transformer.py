@@ -1,6 +1,7 @@
 """Decoder transformers, from one description of their sizes: GPT, Llama, Gemma, DeepSeek shapes."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from itertools import groupby
 from typing import Any
@@ -47,6 +48,8 @@ class Names:
     shared: str = "shared_experts"
     # linear layers inside the blocks are stored [in, out]
     transposed: bool = False
+    # a fused projection holds the queries of a KV head with its key and value
+    by_group: bool = False
 
 
 STYLES = {
@@ -61,11 +64,42 @@ STYLES = {
         stem="transformer.word_embeddings", embedding_norm="transformer.word_embeddings_layernorm",
         layers="transformer.h", final="transformer.ln_f", attention="self_attention",
         projections=("query_key_value", "dense"), feeds=("dense_h_to_4h", "dense_4h_to_h"),
+        by_group=True,
     ),
     "gpt1": Names(
         stem="transformer.tokens_embed", positions="transformer.positions_embed", layers="transformer.h",
         attention="attn", norms=("ln_1", "ln_2"), projections=("c_attn", "c_proj"),
         feeds=("c_fc", "c_proj"), transposed=True,
+    ),
+    "gpt_neox": Names(
+        stem="gpt_neox.embed_in", layers="gpt_neox.layers", final="gpt_neox.final_layer_norm",
+        attention="attention", projections=("query_key_value", "dense"),
+        feeds=("dense_h_to_4h", "dense_4h_to_h"), by_group=True,
+    ),
+    "opt": Names(
+        stem="model.decoder.embed_tokens", positions="model.decoder.embed_positions",
+        layers="model.decoder.layers", final="model.decoder.final_layer_norm",
+        norms=("self_attn_layer_norm", "final_layer_norm"), feed_forward="",
+        projections=("q_proj", "k_proj", "v_proj", "out_proj"), feeds=("fc1", "fc2"),
+    ),
+    "falcon": Names(
+        stem="transformer.word_embeddings", layers="transformer.h", final="transformer.ln_f",
+        attention="self_attention", projections=("query_key_value", "dense"),
+        feeds=("dense_h_to_4h", "dense_4h_to_h"),
+    ),
+    "falcon_grouped": Names(
+        stem="transformer.word_embeddings", layers="transformer.h", final="transformer.ln_f",
+        attention="self_attention", projections=("query_key_value", "dense"), norms=("ln_attn", "ln_mlp"),
+        feeds=("dense_h_to_4h", "dense_4h_to_h"), by_group=True,
+    ),
+    "phi": Names(
+        final="model.final_layernorm", projections=("q_proj", "k_proj", "v_proj", "dense"),
+        feeds=("fc1", "fc2"),
+    ),
+    "gptj": Names(
+        stem="transformer.wte", layers="transformer.h", final="transformer.ln_f", attention="attn",
+        norms=("ln_1", "ln_2"), projections=("q_proj", "k_proj", "v_proj", "out_proj"),
+        feeds=("fc_in", "fc_out"),
     ),
     "gpt_oss": Names(router="router"),
     "llama4": Names(feed_forward="feed_forward", router="router", shared="shared_expert"),
@@ -273,7 +307,7 @@ def block(g: Builder, x: Value, sizes: Decoder, *, cached: Size, keep: bool) -> 
             return _attend(g, x, sizes, cached, keep)
 
     def feed(g: Builder, x: Value) -> Value:
-        with g.scope(names.feed_forward):
+        with g.scope(names.feed_forward) if names.feed_forward else nullcontext():
             return _feed(g, x, sizes)
 
     def normed(g: Builder, x: Value, name: str) -> Value:
@@ -327,7 +361,7 @@ def _attend(g: Builder, x: Value, sizes: Decoder, cached: Size, keep: bool) -> V
     return self_attention(
         g, x, heads=sizes.heads, kv_heads=sizes.kv_heads, head_dim=sizes.head_dim,
         names=sizes.names.projections, attention=attention, bias=sizes.attention_bias, rotary=rotary,
-        by_head=sizes.style == "bloom", qk_norm=qk_norm, norm_after=sizes.qk_norm == "l2_after",
+        by_group=sizes.names.by_group, qk_norm=qk_norm, norm_after=sizes.qk_norm == "l2_after",
         sinks=sizes.sinks, transposed=sizes.names.transposed,
     )  # fmt: skip
 

@@ -159,9 +159,11 @@ class _Recurrent(Op):
             return w("Concat", *[parts[i] for i in self.onnx_order], axis=0)
 
         def stacked(*kinds: str) -> str:
-            rows = [w("Concat", *[gates(f"{k}_{cell}") for k in kinds], axis=0) if len(kinds) > 1
-                    else gates(f"{kinds[0]}_{cell}") for cell in cells]  # fmt: skip
-            rows = [w("Unsqueeze", row, w.ints(0)) for row in rows]
+            rows = []
+            for cell in cells:
+                parts = [gates(f"{kind}_{cell}") for kind in kinds]
+                row = parts[0] if len(parts) == 1 else w("Concat", *parts, axis=0)
+                rows.append(w("Unsqueeze", row, w.ints(0)))
             return rows[0] if len(rows) == 1 else w("Concat", *rows, axis=0)
 
         y = w("Transpose", x, perm=(1, 0, 2))
