@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 TARGETS = {
@@ -16,6 +17,7 @@ TARGETS = {
     "pharos predict gpt2-xl, cold": 1.0,
     "build and cost resnet50": 0.005,
     "build and cost llama-3.1-405b decode": 0.010,
+    "build and cost, slowest of the catalogue": 0.020,
     "1,000,000 points of gpt2-xl decode": 1.0,
 }
 
@@ -51,7 +53,7 @@ def main() -> None:
     import pharos.models
     from pharos.graph.count import count
     from pharos.graph.workload import Workload
-    from pharos.models.registry import find
+    from pharos.models.registry import find, names
 
     pharos_bin = str(Path(sys.executable).with_name("pharos"))
     found: dict[str, tuple[float, float | None]] = {}
@@ -66,6 +68,9 @@ def main() -> None:
     decode = Workload(phase="decode", context=2048, precision="bf16")  # type: ignore[arg-type]
     found["build and cost resnet50"] = warm(lambda: count(resnet.graph(Workload()))), None
     found["build and cost llama-3.1-405b decode"] = warm(lambda: count(llama.graph(decode))), None
+    models = {name: find(name) for name in names()}
+    each = {name: warm(partial(lambda m: count(m.graph()), m), runs=3) for name, m in models.items()}
+    found["build and cost, slowest of the catalogue"] = max(each.values()), None
     batch, context = np.meshgrid(np.arange(1, 1001), np.arange(1, 1001))
 
     def million() -> object:
@@ -77,6 +82,8 @@ def main() -> None:
     for what, (seconds, megabytes) in found.items():
         memory = f"{megabytes:.0f}" if megabytes else ""
         print(f"{what:<40}{seconds:>10.4f}{TARGETS[what]:>10.3f}{memory:>10}")
+    slowest = sorted(each, key=lambda name: -each[name])[:3]
+    print(f"of {len(each)} models, slowest: {', '.join(f'{n} {1e3 * each[n]:.1f} ms' for n in slowest)}")
 
 
 if __name__ == "__main__":

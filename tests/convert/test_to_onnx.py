@@ -45,6 +45,15 @@ SMALL = [
     "squeezenet1_1(classes=10)",
     "unet(resolution=32, width=4, depth=2)",
     "espcn",
+    "vit_t_16(resolution=32, classes=10)",
+    "convnext_tiny(resolution=32, classes=10)",
+    "googlenet(resolution=64, classes=10)",
+    "regnet_y_400mf(resolution=32, classes=10)",
+    "highway(depth=3)",
+    "rnnsearch(source=5, source_vocabulary=20, target_vocabulary=20, embedding_dim=8, hidden=12, align=6, "
+    "maxout=5)",
+    "din(profile=[10, 20], items=[30, 40], history=6, dim=8)",
+    "dien(profile=[10, 20], items=[30, 40], history=6, dim=8, dense=12, hidden=6)",
     "ds_cnn_s",
     "lstm_tagger(vocabulary=20, bidirectional=True, layers=2)",
     "lstm_tagger(vocabulary=20, cell='gru')",
@@ -137,7 +146,7 @@ def small(name, folder, context=5):
         path = folder / "config.json"
         path.write_text(json.dumps(TINY[name] | {"model_type": name}))
         return from_hf_config(path).graph(Workload(batch=2, context=9))
-    sequences = name.startswith("lstm")
+    sequences = name.startswith(("lstm", "rnnsearch"))
     return find(name).graph(Workload(batch=2, context=context if sequences else None))
 
 
@@ -154,8 +163,12 @@ def with_random_weights(graph):
 
 
 def random_inputs(graph):
-    rng = np.random.default_rng(0)
-    return {v.name: numbers(rng, v.tensor, 8) for v in graph.inputs}
+    """Indices stay within the smallest table that looks them up."""
+    rng, rows = np.random.default_rng(0), dict.fromkeys([v.name for v in graph.inputs], 8)
+    for node, _, _ in graph.walk():
+        for name in set(node.inputs) & set(rows):
+            rows[name] = min(rows[name], getattr(node.op, "num_embeddings", 8))
+    return {v.name: numbers(rng, v.tensor, rows[v.name]) for v in graph.inputs}
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -147,3 +147,11 @@ def test_a_microcontroller_adds_cycles_up():
     assert found.latency.low < 75e-3 < found.latency.high
     assert found.energy.value == pytest.approx(0.047 * found.latency.value)
     assert pharos.predict("ds_cnn_s", on="stm32f746", precision="int8").latency.value < found.latency.value
+
+
+def test_what_is_kept_is_a_cache_or_a_state():
+    """Keys and values of tokens and of the source are a cache; what does not grow is a state."""
+    t5 = pharos.predict("t5-base(source=100)", on="h100-sxm", phase="decode", context=50, precision="fp16")
+    assert (t5.memory.kv_cache, t5.memory.state) == (2 * 12 * 2 * 768 * (100 + 50), 0)
+    mamba = pharos.predict("mamba2-130m", on="h100-sxm", phase="decode", context=50, precision="fp16")
+    assert (mamba.memory.kv_cache, mamba.memory.state) == (0, 2 * 24 * (1536 * 128 + (1536 + 256) * 4))

@@ -1,5 +1,7 @@
 """Every catalogued model: both counts against independent numbers, in the three readings."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import sympy
@@ -186,3 +188,18 @@ def test_kv_cache_of_a_token(name):
     # an encoder-decoder keeps as much for each of its 512 source tokens
     source = 512 if "source" in entry(name).hyperparameters() else 0
     assert held == [(64 + source) * 2 * known, (65 + source) * 2 * known]
+
+
+def test_published_parameters_agree_or_the_difference_is_explained():
+    explained = read_yaml(Path(__file__).with_name("explained_differences.yaml")).data
+    apart = {}
+    for name, (path, _) in folder("models").items():
+        data = read_yaml(path).data
+        published = data.get("published", {}).get("parameters")
+        if published is not None:
+            billions, unit = str(published).split()
+            assert unit == "B"
+            ratio = data["parameters"] / (float(billions) * 1e9)
+            if abs(ratio - 1) > 0.02:
+                apart[name] = ratio
+    assert set(apart) == set(explained)

@@ -43,10 +43,10 @@ def export(
         raise InputError(f"{path.name!r} does not say what to export to", hint=f"known: {known}")
     if kind not in SUFFIXES:
         raise unknown("form of export", kind, SUFFIXES)
+    if path.is_dir() or not path.name:
+        raise InputError("is a folder", where=str(path))
     beside = path.with_name(f"{path.name}.data")
     for taken in (path, beside) if kind == "onnx" else (path,):
-        if taken.is_dir():
-            raise InputError("is a folder", where=str(taken))
         if taken.exists() and not force:
             raise InputError("exists already", where=str(taken), hint="--force replaces it")
     if kind == "onnx":

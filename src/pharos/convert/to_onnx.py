@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 from zlib import crc32
 
 from pharos.convert.onnx_marks import mark
+from pharos.convert.onnx_writer import ELEMENTS, FLOATS, Body, Call, Writer
 from pharos.graph.graph import Graph, Node
 from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import InputError
@@ -17,6 +18,7 @@ OPSET = 20
 LARGEST_FILE = 2_000_000_000
 # Where each tensor starts in a file of external data: a page, so that it can be mapped.
 ALIGNMENT = 4096
+
 Weights = Mapping[str, Any] | str
 
 
@@ -41,14 +43,16 @@ def to_onnx(
             file can have, weights that are missing, misshapen or of unknown names, a place that cannot
             be written.
     """
-    onnx = _onnx()
+    path, onnx = Path(path), _onnx()
+    if path.is_dir() or not path.name:
+        raise InputError("is a folder", where=str(path))
     newest = onnx.defs.onnx_opset_version()
     if not OPSET <= opset <= newest:
         raise InputError(f"opset {opset} cannot be written", hint=f"{OPSET} to {newest}")
     _check_types(graph)
     writer = _written(graph)
     source = source_of(graph, writer.parameters, "random" if weights is None else weights, seed)
-    return _store(onnx, graph, writer, Path(path), opset, source)
+    return _store(onnx, graph, writer, path, opset, source)
 
 
 def _onnx() -> Any:

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from pharos.quantity.errors import InputError
+from pharos.quantity.sizes import prod
 
 # Element types of a safetensors file as NumPy calls them; bfloat16 is read as its upper halves.
 SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4",
@@ -70,12 +72,16 @@ def _safetensors(path: Path) -> dict[str, Stored]:
                 continue
             begin, end = row["data_offsets"]
             made = Stored(path, row["dtype"], tuple(row["shape"]), 8 + length + begin)
-            if made.kind in SAFETENSORS and (begin > end or 8 + length + end > size):
+            if made.kind not in SAFETENSORS:
+                continue
+            if 8 + length + end > size or begin < 0:
                 raise ValueError(f"{name} lies outside the file")
+            if end - begin != prod(made.shape) * int(SAFETENSORS[made.kind][-1].replace("?", "1")):
+                raise ValueError(f"{name} of {made.shape} holds {end - begin} bytes")
             found[name] = made
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"is not a whole safetensors file: {error}", where=str(path)) from None
-    return {name: made for name, made in found.items() if made.kind in SAFETENSORS}
+    return found
 
 
 def _indexed(path: Path) -> dict[str, Stored]:
@@ -98,7 +104,7 @@ def _arrays(path: Path) -> Mapping[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as held:
             return {name: held[name] for name in held.files}
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, BadZipFile) as error:
         raise InputError(f"is not a file of NumPy arrays: {error}", where=str(path)) from None
 
 

@@ -7,16 +7,18 @@ from pharos.models.registry import model
 from pharos.ops.activation import Activation
 from pharos.ops.conv import Conv2d
 from pharos.ops.linear import Linear
+from pharos.ops.local_norm import LocalResponseNorm
 from pharos.ops.pooling import AvgPool2d, GlobalAvgPool, MaxPool2d
 from pharos.ops.shape_ops import Concat, Flatten
 from pharos.quantity.sizes import Size, round_to
 
 
 def conv_relu(
-    g: Builder, x: Value, name: str, channels: int, kernel: int, stride: int = 1, padding: int = 0
-) -> Value:
+    g: Builder, x: Value, name: str, channels: int, kernel: int, stride: int = 1, padding: int = 0,
+    groups: int = 1,
+) -> Value:  # fmt: skip
     """Convolution with bias, then ReLU."""
-    x = g(name, Conv2d(x.shape[1], channels, kernel, stride, padding), x)
+    x = g(name, Conv2d(x.shape[1], channels, kernel, stride, padding, groups=groups), x)
     return g(f"{name}_relu", Activation("relu"), x)
 
 
@@ -57,6 +59,23 @@ def alexnet(work: Workload, *, classes: int = 1000) -> Graph:
         x = conv_relu(g, x, f"features.{at}", channels, 3, 1, 1)
     x = g("features.12", MaxPool2d(3, 2), x)
     return g.finish(head(g, x, (4096, 4096, classes), ("classifier.1", "classifier.4", "classifier.6")))
+
+
+@model("cnn", parameters=60_965_224, macs=724_406_816,
+       source="Krizhevsky, Sutskever and Hinton 2012, section 3.5")  # fmt: skip
+def alexnet_two_towers(work: Workload, *, classes: int = 1000) -> Graph:
+    """AlexNet as published: two towers that meet at layer 3, normed by their neighbours, 227 x 227."""
+    g = Builder("alexnet_two_towers", work.precision)
+    x = g.input("image", (work.batch, 3, 227, 227))
+    x = conv_relu(g, x, "conv1", 96, 11, 4, 0)
+    x = g("pool1", MaxPool2d(3, 2), g("norm1", LocalResponseNorm(5, 5e-4, 0.75, 2.0), x))
+    x = conv_relu(g, x, "conv2", 256, 5, 1, 2, groups=2)
+    x = g("pool2", MaxPool2d(3, 2), g("norm2", LocalResponseNorm(5, 5e-4, 0.75, 2.0), x))
+    x = conv_relu(g, x, "conv3", 384, 3, 1, 1)
+    x = conv_relu(g, x, "conv4", 384, 3, 1, 1, groups=2)
+    x = conv_relu(g, x, "conv5", 256, 3, 1, 1, groups=2)
+    x = g("pool5", MaxPool2d(3, 2), x)
+    return g.finish(head(g, x, (4096, 4096, classes), ("fc6", "fc7", "fc8")))
 
 
 # Convolutions per stage of 64, 128, 256, 512, 512 channels: Simonyan and Zisserman 2014, table 1

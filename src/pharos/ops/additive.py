@@ -7,6 +7,7 @@ from pharos.graph.op import (
     MATMUL,
     REDUCE,
     SEQUENTIAL,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -17,6 +18,7 @@ from pharos.graph.op import (
     operator,
 )
 from pharos.graph.tensor import Tensor
+from pharos.ops.linear import affine_onnx
 from pharos.quantity.sizes import Size, ceil_log2
 
 
@@ -68,6 +70,29 @@ def _look_gradient(looks: Size, keys: Size, align: Size, width: Size) -> Work:
         vector_flops=pairs * (6 * align + 6),
         transcendentals=pairs * (align + 2),
     )
+
+
+def _look_onnx(w: OnnxWriter, asked: str, keys: str, values: str) -> str:
+    """Queries [B, T, A] over keys [B, S, A] and values [B, S, D]."""
+    sums = w("Add", w("Unsqueeze", asked, w.ints(2)), w("Unsqueeze", keys, w.ints(1)))
+    scores = w("MatMul", w("Tanh", sums), w("Unsqueeze", w.parameter("v"), w.ints(1)))
+    return w("MatMul", w("Softmax", w("Squeeze", scores, w.ints(-1)), axis=-1), values)
+
+
+def _gru_onnx(w: OnnxWriter, x: str, h: str, share: str) -> str:
+    """One step of a GRU on [B, I] and [B, H]; with a share, DIEN's scaled update gate."""
+    sums = [
+        w("Split", w("Gemm", v, w.parameter(f"weight_{k}"), w.parameter(f"bias_{k}"), transB=1),
+          outputs=3, axis=1, num_outputs=3)
+        for v, k in ((x, "ih"), (h, "hh"))
+    ]  # fmt: skip
+    (ir, iz, new), (hr, hz, old) = sums
+    r, z = w("Sigmoid", w("Add", ir, hr)), w("Sigmoid", w("Add", iz, hz))
+    new = w("Tanh", w("Add", new, w("Mul", r, old)))
+    if share:
+        z = w("Mul", share, z)
+        return w("Add", w("Mul", w("Sub", w.number(1), z), h), w("Mul", z, new))
+    return w("Add", w("Mul", w("Sub", w.number(1), z), new), w("Mul", z, h))
 
 
 @operator(cost="attention")
@@ -140,6 +165,10 @@ class AdditiveAttention(Op):
                 return scores.softmax(-1) @ values
 
         return Additive()
+
+    def to_onnx(self, w: OnnxWriter, q: str, k: str, values: str) -> str:
+        asked = affine_onnx(w, q, w.parameter("weight"), made=w.node.ins[0].with_last(self.align_size).shape)
+        return _look_onnx(w, asked, k, values)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
@@ -277,6 +306,25 @@ class AttentiveGRU(Op):
 
         return Decoder()
 
+    def to_onnx(self, w: OnnxWriter, *inputs: str) -> list[str]:
+        x, k, memory, first = inputs
+        source, one = w.node.ins[0], w.node.ins[3]
+        given, held = one.with_last(self.input_size), one
+        looked = one.with_last(self.memory_size)
+        weight = w.parameter("weight")
+
+        def step(h: str, x: str) -> list[str]:
+            asked = w("Unsqueeze", w("Gemm", h, weight, transB=1), w.ints(1))
+            context = w("Squeeze", _look_onnx(w, asked, k, memory), w.ints(1))
+            after = _gru_onnx(w, w("Concat", x, context, axis=1), h, "")
+            return [after, w("Identity", h), context]
+
+        start = w.past("h", (source.shape[0], self.hidden_size)) if self.cached else first
+        h, before, contexts = w.scan(step, [(start, held)], [(x, given)], [held, looked], axis=1)
+        if self.keep:
+            w.present("h", h, (source.shape[0], self.hidden_size))
+        return [before, contexts]
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         batch, steps, keys = pick.size(1, 2), pick.size(1, 3), pick.size(1, 3)
@@ -373,6 +421,18 @@ class AUGRU(Op):
                 return torch.stack(rows, 1)
 
         return Gated()
+
+    def to_onnx(self, w: OnnxWriter, x: str, shares: str) -> str:
+        source = w.node.ins[0]
+        held = source.with_shape(source.shape[0], self.hidden_size)
+        given, part = held.with_last(self.input_size), held.with_shape(source.shape[0])
+
+        def step(h: str, x: str, share: str) -> list[str]:
+            h = _gru_onnx(w, x, h, w("Unsqueeze", share, w.ints(1)))
+            return [h, w("Identity", h)]
+
+        start = w("Expand", w.number(0), w.ints(*held.shape))
+        return w.scan(step, [(start, held)], [(x, given), (shares, part)], [held], axis=1)[1]
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

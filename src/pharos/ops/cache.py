@@ -118,6 +118,9 @@ class Recall(Op):
 
         return recall
 
+    def to_onnx(self, w: OnnxWriter, *inputs: str) -> str:
+        return w.past("k", (self.batch, self.heads, self.cached, self.width))
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         return cls(pick.size(1, 2), pick.size(1, 2), pick.size(1, 4), pick.size(1, 3)), []

@@ -7,6 +7,7 @@ from pharos.graph.op import (
     MATMUL,
     REDUCE,
     SEQUENTIAL,
+    OnnxWriter,
     Op,
     Parallelism,
     Picker,
@@ -117,6 +118,14 @@ class Cross(Op):
 
         return Layer()
 
+    def to_onnx(self, w: OnnxWriter, first: str, x: str) -> str:
+        weight, bias = w.parameter("weight"), w.parameter("bias")
+        if self.form == "vector":
+            share = w("MatMul", x, w("Unsqueeze", weight, w.ints(1)))
+            return w("Add", w("Add", w("Mul", first, share), bias), x)
+        inner = w("Gemm", x, w.parameter("v"), transB=1) if self.form == "low_rank" else x
+        return w("Add", w("Mul", first, w("Gemm", inner, weight, bias, transB=1)), x)
+
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         width, form = pick.size(1, 4), pick.choice(FORMS)
@@ -163,6 +172,9 @@ class HighwayGate(Op):
 
     def torch(self, torch: Any) -> Any:
         return lambda t, h, x: t * h + (1 - t) * x
+
+    def to_onnx(self, w: OnnxWriter, t: str, h: str, x: str) -> str:
+        return w("Add", w("Mul", t, h), w("Mul", w("Sub", w.number(1), t), x))
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

@@ -271,7 +271,7 @@ def _memory(counts: Count, machine: Machine, *, in_place: bool) -> Memory:
     for line in counts.lines:
         if line.node.state:
             held = line.times * line.node.state_bytes
-            if line.cost_class == "attention":
+            if line.node.op.state_precision == "kv_cache":
                 kv = kv + held
             else:
                 state = state + held
