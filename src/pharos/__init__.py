@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pharos.api import load as load
     from pharos.api import predict as predict
     from pharos.api import show as show
+    from pharos.convert.to_onnx import to_onnx as to_onnx
     from pharos.convert.to_torch import to_torch as to_torch
     from pharos.graph.graph import Builder as Builder
     from pharos.graph.graph import Graph as Graph
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     **dict.fromkeys(("load", "show", "predict", "check", "compare"), "pharos.api"),
+    "to_onnx": "pharos.convert.to_onnx",
     "to_torch": "pharos.convert.to_torch",
     "Workload": "pharos.graph.workload",
     "Graph": "pharos.graph.graph",
@@ -36,6 +38,7 @@ __all__ = [
     "load",
     "predict",
     "show",
+    "to_onnx",
     "to_torch",
 ]
 

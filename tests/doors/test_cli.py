@@ -222,7 +222,7 @@ def test_tables_fit_the_terminal(arguments, columns):
 
 
 def test_every_command_has_help():
-    for command in ("show", "predict", "check", "compare", "models", "machines", "schema"):
+    for command in ("show", "predict", "check", "compare", "models", "machines", "schema", "export"):
         assert run(command, "--help").exit_code == 0
 
 

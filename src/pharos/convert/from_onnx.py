@@ -91,13 +91,17 @@ class Reader:
         self, path: str, op: Op, *values: Value, origins: dict[str, str], home: str | None = None
     ) -> Any:
         """Appends an operator under a name; `origins` are the constants its parameters come from."""
-        tied = {}
-        for key in op.weights():
-            origin = self.origin(origins.get(key, ""))
+        tied, found = {}, {key: self.origin(origins.get(key, "")) for key in op.weights()}
+        if home is None:
+            # a parameter that the file calls otherwise than its node keeps its name
+            stems = [o.removesuffix(key) for key, o in found.items() if o and o not in self.owners]
+            if stems and stems[0].endswith(".") and stems[0] != f"{path}.":
+                home = stems[0].removesuffix(".")
+        stem = f"{path}." if home is None else f"{home}." if home else ""
+        for key, origin in found.items():
             if origin in self.owners:
                 tied[key] = self.owners[origin]
             elif origin:
-                stem = f"{path}." if home is None else f"{home}." if home else ""
                 self.owners[origin] = f"{stem}{key}"
         return self.g(path, op, *values, tied=tied or None, home=home)
 

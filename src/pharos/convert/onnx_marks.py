@@ -15,6 +15,8 @@ from pharos.quantity.sizes import same_shape
 
 # Keys of a node's metadata: the graph's node that it belongs to; on the first of a group, the operator.
 NODE, OP = "pharos.node", "pharos.op"
+# What comes of a mark that makes no sense.
+MISTAKES = (PharosError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ def mark(group: Sequence[Any], node: Node, op: Op, inputs: list[str], parameters
         "outputs": list(node.outputs),
         "parameters": parameters,
         "home": node.home,
-        "digest": _digest(group),
     }
+    row["digest"] = _digest(group, row)
     for made in group:
         made.metadata_props.add(key=NODE, value=node.name)
     group[0].metadata_props.add(key=OP, value=json.dumps(row))
@@ -64,12 +66,12 @@ def marks(nodes: Sequence[Any]) -> dict[int, tuple[Mark, int]]:
             continue
         try:
             row = json.loads(text)
-            if row["digest"] != _digest([made for _, made in group]):
+            if row.pop("digest") != _digest([made for _, made in group], row):
                 continue
             op = op_from_fields(row["op"], row["fields"])
             home = None if row["home"] is None else str(row["home"])
             made = Mark(str(name), op, [*row["inputs"]], [*row["outputs"]], dict(row["parameters"]), home)
-        except (PharosError, ValueError, KeyError, TypeError, AttributeError):
+        except MISTAKES:
             continue
         found[first] = (made, len(group))
     return found
@@ -87,7 +89,7 @@ def restore(reader: Any, mark: Mark) -> bool:
             return False
     try:
         made = op.shape(*[reader.tensor(i) for i in mark.inputs])
-    except PharosError:
+    except MISTAKES:
         return False
     outs = made if isinstance(made, tuple) else (made,)
     known = [reader.inferred.get(o) for o in mark.outputs]
@@ -107,9 +109,9 @@ def _metadata(node: Any) -> dict[str, str]:
     return {p.key: p.value for p in node.metadata_props}
 
 
-def _digest(group: Sequence[Any]) -> str:
-    """Changes with anything that the nodes compute, not with their names."""
-    found = hashlib.sha256()
+def _digest(group: Sequence[Any], row: dict[str, Any]) -> str:
+    """Changes with anything that the nodes compute or that is said of them, not with their names."""
+    found = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
     for made in group:
         held = sorted(a.SerializeToString(deterministic=True) for a in made.attribute)
         found.update(repr((made.domain, made.op_type, [*made.input], [*made.output], held)).encode())

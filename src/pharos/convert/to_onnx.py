@@ -163,6 +163,10 @@ def _store(
     """Writes the model, with its weights inside or beside it, under other names until all is there."""
     inline = sum(c.values.nbytes for c in writer.constants.values())
     total = inline + sum(t.nbytes for t in writer.parameters.values())
+    if inline > LARGEST_FILE:
+        raise InputError(
+            f"has {fmt(inline, 'B')} of constants, beyond what an ONNX file holds", where=graph.name
+        )
     _need_room(path, total)
     beside = path.with_name(f"{path.name}.data")
     parts = [path.with_name(f".{path.name}.part"), path.with_name(f".{beside.name}.part")]
