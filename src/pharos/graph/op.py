@@ -280,6 +280,10 @@ class Op:
         """Bytes of scratch memory held while it runs."""
         return 0
 
+    def training_work(self, *io: Tensor) -> Work:
+        """Operations of a forward pass that trains, where it does more than at inference."""
+        return self.work(*io)
+
     def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
         """Operations of the backward pass of one call.
 

@@ -1,11 +1,22 @@
 """Activations element by element, and softmax over a row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import pi
 from typing import Any
 
-from pharos.graph.op import REDUCE, SEQUENTIAL, OnnxWriter, Op, Parallelism, Picker, Tally, Work, operator
+from pharos.graph.op import (
+    REDUCE,
+    SEQUENTIAL,
+    OnnxWriter,
+    Op,
+    Parallelism,
+    Picker,
+    Saved,
+    Tally,
+    Work,
+    operator,
+)
 from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import unknown
 from pharos.quantity.sizes import Size, ceil_log2
@@ -13,10 +24,16 @@ from pharos.quantity.sizes import Size, ceil_log2
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """An elementwise function: operations per element, its NumPy form, PyTorch's name for it."""
+    """An elementwise function: its cost, its NumPy form, PyTorch's name for it.
 
-    vector_flops: int
-    transcendentals: int
+    Args:
+        forward, backward: (vector, transcendental) operations an element; backward multiplies dy by the
+            derivative, computed from what is kept: "input", "output" or nothing.
+    """
+
+    forward: tuple[int, int]
+    backward: tuple[int, int]
+    keeps: str
     numpy: Callable[[Any, Any], Any]
     torch: str
     options: tuple[tuple[str, Any], ...] = ()
@@ -30,31 +47,43 @@ def _erf(np: Any, x: Any) -> Any:
 
 # vector: additions, multiplications, comparisons; transcendental: exp, tanh, erf, root, division.
 FUNCTIONS = {
-    "identity": Function(0, 0, lambda np, x: x, "nn.Identity"),
-    "relu": Function(1, 0, lambda np, x: np.maximum(x, 0), "nn.ReLU"),
-    "relu6": Function(2, 0, lambda np, x: np.clip(x, 0, 6), "nn.ReLU6"),
-    "leaky_relu": Function(2, 0, lambda np, x: np.where(x > 0, x, 0.01 * x), "nn.LeakyReLU"),
-    "elu": Function(2, 1, lambda np, x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), "nn.ELU"),
-    "sigmoid": Function(1, 2, lambda np, x: 1 / (1 + np.exp(-x)), "nn.Sigmoid"),
-    "tanh": Function(0, 1, lambda np, x: np.tanh(x), "nn.Tanh"),
-    "silu": Function(2, 2, lambda np, x: x / (1 + np.exp(-x)), "nn.SiLU"),
-    "gelu": Function(4, 1, lambda np, x: 0.5 * x * (1 + _erf(np, x / 2**0.5)), "nn.GELU"),
-    "gelu_tanh": Function(
-        8, 1, lambda np, x: 0.5 * x * (1 + np.tanh((2 / pi) ** 0.5 * (x + 0.044715 * x**3))),
-        "nn.GELU", (("approximate", "tanh"),),
+    "identity": Function((0, 0), (0, 0), "", lambda np, x: x, "nn.Identity"),
+    "relu": Function((1, 0), (1, 0), "output", lambda np, x: np.maximum(x, 0), "nn.ReLU"),
+    "relu6": Function((2, 0), (2, 0), "input", lambda np, x: np.clip(x, 0, 6), "nn.ReLU6"),
+    "leaky_relu": Function(
+        (2, 0), (2, 0), "input", lambda np, x: np.where(x > 0, x, 0.01 * x), "nn.LeakyReLU"
     ),
-    "hardsigmoid": Function(4, 0, lambda np, x: np.clip(x + 3, 0, 6) / 6, "nn.Hardsigmoid"),
-    "hardswish": Function(5, 0, lambda np, x: x * np.clip(x + 3, 0, 6) / 6, "nn.Hardswish"),
-    "softplus": Function(1, 2, lambda np, x: np.logaddexp(x, 0), "nn.Softplus"),
-    "mish": Function(2, 3, lambda np, x: x * np.tanh(np.logaddexp(x, 0)), "nn.Mish"),
-    "exp": Function(0, 1, lambda np, x: np.exp(x), "exp"),
-    "erf": Function(0, 1, _erf, "erf"),
-    "abs": Function(1, 0, lambda np, x: np.abs(x), "abs"),
-    "neg": Function(1, 0, lambda np, x: -x, "neg"),
-    "square": Function(1, 0, lambda np, x: x * x, "square"),
-    "sin": Function(0, 1, lambda np, x: np.sin(x), "sin"),
-    "cos": Function(0, 1, lambda np, x: np.cos(x), "cos"),
-}  # fmt: skip
+    "elu": Function(
+        (2, 1), (2, 1), "input", lambda np, x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), "nn.ELU"
+    ),
+    "sigmoid": Function((1, 2), (3, 0), "output", lambda np, x: 1 / (1 + np.exp(-x)), "nn.Sigmoid"),
+    "tanh": Function((0, 1), (3, 0), "output", lambda np, x: np.tanh(x), "nn.Tanh"),
+    "silu": Function((2, 2), (6, 2), "input", lambda np, x: x / (1 + np.exp(-x)), "nn.SiLU"),
+    "gelu": Function((4, 1), (9, 2), "input", lambda np, x: 0.5 * x * (1 + _erf(np, x / 2**0.5)), "nn.GELU"),
+    "gelu_tanh": Function(
+        (8, 1),
+        (17, 1),
+        "input",
+        lambda np, x: 0.5 * x * (1 + np.tanh((2 / pi) ** 0.5 * (x + 0.044715 * x**3))),
+        "nn.GELU",
+        (("approximate", "tanh"),),
+    ),
+    "hardsigmoid": Function(
+        (4, 0), (3, 0), "input", lambda np, x: np.clip(x + 3, 0, 6) / 6, "nn.Hardsigmoid"
+    ),
+    "hardswish": Function(
+        (5, 0), (6, 0), "input", lambda np, x: x * np.clip(x + 3, 0, 6) / 6, "nn.Hardswish"
+    ),
+    "softplus": Function((1, 2), (2, 2), "input", lambda np, x: np.logaddexp(x, 0), "nn.Softplus"),
+    "mish": Function((2, 3), (8, 4), "input", lambda np, x: x * np.tanh(np.logaddexp(x, 0)), "nn.Mish"),
+    "exp": Function((0, 1), (1, 0), "output", lambda np, x: np.exp(x), "exp"),
+    "erf": Function((0, 1), (3, 1), "input", _erf, "erf"),
+    "abs": Function((1, 0), (1, 0), "input", lambda np, x: np.abs(x), "abs"),
+    "neg": Function((1, 0), (1, 0), "", lambda np, x: -x, "neg"),
+    "square": Function((1, 0), (2, 0), "input", lambda np, x: x * x, "square"),
+    "sin": Function((0, 1), (1, 1), "input", lambda np, x: np.sin(x), "sin"),
+    "cos": Function((0, 1), (2, 1), "input", lambda np, x: np.cos(x), "cos"),
+}
 
 
 # ONNX's operator and attributes; those that are several operators are in `function_onnx`.
@@ -101,8 +130,16 @@ class Activation(Op):
         return x
 
     def work(self, x: Tensor, y: Tensor) -> Work:
-        f = FUNCTIONS[self.function]
-        return Work(vector_flops=f.vector_flops * y.numel, transcendentals=f.transcendentals * y.numel)
+        vector, transcendental = FUNCTIONS[self.function].forward
+        return Work(vector_flops=vector * y.numel, transcendentals=transcendental * y.numel)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        vector, transcendental = FUNCTIONS[self.function].backward if wanted[0] else (0, 0)
+        return Work(vector_flops=vector * y.numel, transcendentals=transcendental * y.numel)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        keeps = FUNCTIONS[self.function].keeps
+        return Saved((0,) if keeps == "input" else (), (0,) if keeps == "output" else ())
 
     def loops(self, tally: Tally, x: Any) -> Any:
         import numpy as np
@@ -142,6 +179,13 @@ class Softmax(Op):
 
     def work(self, x: Tensor, y: Tensor) -> Work:
         return Work(vector_flops=3 * x.numel, transcendentals=2 * x.numel)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """dx = y (dy - sum of y dy): a product, a sum, a difference and a product an element."""
+        return Work(vector_flops=4 * x.numel if wanted[0] else 0)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved(outputs=(0,))
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         return {SEQUENTIAL: 2 * x.numel, REDUCE: 2 * x.numel}

@@ -1,5 +1,6 @@
 """Convolution in one and two dimensions, direct form: stride, padding, dilation, groups."""
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -13,6 +14,7 @@ from pharos.graph.op import (
     Op,
     Parallelism,
     Picker,
+    Saved,
     Tally,
     Work,
     operator,
@@ -74,6 +76,14 @@ class _Conv(Op):
     def work(self, x: Tensor, y: Tensor) -> Work:
         out = y.numel
         return Work(macs=out * self._taps(), vector_flops=out if self.bias else 0)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """The convolution of x with dy, for the kernel; the transposed one of dy, for x."""
+        products = y.numel * self._taps()
+        return Work(macs=products * (1 + bool(wanted[0])), vector_flops=y.numel if self.bias else 0)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved(inputs=(0,))
 
     def class_of(self, *io: Tensor) -> str:
         """Pointwise is a matrix product, depthwise moves memory; the rest are windows of sums."""
@@ -247,6 +257,15 @@ class ConvTranspose2d(Op):
 
     def work(self, x: Tensor, y: Tensor) -> Work:
         return Work(macs=x.numel * self._reach(), vector_flops=y.numel if self.bias else 0)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """As many products as forward for the kernel, and again for x."""
+        return Work(
+            macs=self.work(x, y).macs * (1 + bool(wanted[0])), vector_flops=y.numel if self.bias else 0
+        )
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved(inputs=(0,))
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         products = x.numel * self._reach()

@@ -66,12 +66,22 @@ class Cross(Op):
         return Work(macs=io[0].shape[0] * self._each(), vector_flops=3 * io[0].numel)
 
     def gradient(self, wanted: Any, *io: Tensor) -> Work:
-        # the factor of x0 is made again; its weights' gradients, and the way back to x
-        macs = io[0].shape[0] * self._each()
-        return Work(macs=macs * (2 + bool(wanted[1])), vector_flops=(3 + 2 * bool(wanted[0])) * io[0].numel)
+        """Each matrix its own gradient; the features between two matrices theirs, and x if wanted."""
+        batch, back = io[0].shape[0], bool(wanted[1])
+        between = batch * self.rank * self.width if self.form == "low_rank" else 0
+        last = between if self.form == "low_rank" else batch * self._each()
+        return Work(
+            macs=batch * self._each() + between + (last if back else 0),
+            vector_flops=(2 + 2 * bool(wanted[0])) * io[0].numel,
+        )
 
     def saved(self, *io: Tensor) -> Saved:
-        return Saved(inputs=(0, 1))
+        batch = io[0].shape[0]
+        factor = (batch,) if self.form == "vector" else (batch, self.width)
+        extra = {"factor": Tensor(factor, io[0].dtype)}
+        if self.form == "low_rank":
+            extra["inner"] = Tensor((batch, self.rank), io[0].dtype)
+        return Saved((0, 1), (), extra)
 
     def primitives(self, *io: Tensor) -> dict[str, Size]:
         macs = io[0].shape[0] * self._each()

@@ -42,7 +42,8 @@ class Dispatch(Op):
         return Work(vector_flops=prod(picks.shape) * x.shape[-1] if wanted[0] else 0)
 
     def saved(self, *io: Tensor) -> Saved:
-        return Saved((1,), (1,))
+        """The slot of every pick, or none."""
+        return Saved(extra={"slots": Tensor(io[1].shape, "int64")})
 
     def primitives(self, x: Tensor, picks: Tensor, slots: Tensor, places: Tensor) -> dict[str, Size]:
         return {SCATTER: picks.numel * x.shape[-1], SEQUENTIAL: x.numel + picks.numel + slots.numel}
@@ -222,7 +223,9 @@ class Combine(Op):
         return Work(vector_flops=(moved if wanted[0] else 0) + (2 * moved if wanted[1] else 0))
 
     def saved(self, *io: Tensor) -> Saved:
-        return Saved((0, 1, 2, 3))
+        """The shares, the slot of every pick and the row that was in it."""
+        rows = io[1].with_shape(io[1].numel, io[0].shape[2])
+        return Saved((1,), (), {"slots": Tensor(io[2].shape, "int64"), "rows": rows})
 
     def primitives(self, *io: Tensor) -> dict[str, Size]:
         moved = io[1].numel * io[0].shape[2]

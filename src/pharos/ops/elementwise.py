@@ -1,12 +1,24 @@
 """Arithmetic of two tensors element by element (residual add, gate), and reductions along a dimension."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from pharos.graph.op import REDUCE, SEQUENTIAL, OnnxWriter, Op, Parallelism, Picker, Tally, Work, operator
+from pharos.graph.op import (
+    REDUCE,
+    SEQUENTIAL,
+    OnnxWriter,
+    Op,
+    Parallelism,
+    Picker,
+    Saved,
+    Tally,
+    Work,
+    operator,
+)
 from pharos.graph.tensor import Tensor
 from pharos.ops.linear import broadcast
 from pharos.quantity.errors import unknown
-from pharos.quantity.sizes import Size, ceil_log2, prod
+from pharos.quantity.sizes import Size, ceil_log2, prod, same_shape
 
 
 class _Binary(Op):
@@ -23,6 +35,20 @@ class _Binary(Op):
 
     def work(self, *io: Tensor) -> Work:
         return Work(vector_flops=io[-1].numel)
+
+    def _spread(self, wanted: Sequence[bool], *io: Tensor) -> Size:
+        """Additions that gather the gradient of what was broadcast."""
+        total: Size = 0
+        for want, given in zip(wanted, io[:-1], strict=True):
+            if want and not same_shape(given.shape, io[-1].shape):
+                total = total + io[-1].numel - given.numel
+        return total
+
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        return Work(vector_flops=self._spread(wanted, *io))
+
+    def saved(self, *io: Tensor) -> Saved:
+        return Saved()
 
     @staticmethod
     def _apply(a: Any, b: Any) -> Any:
@@ -71,6 +97,10 @@ class Sub(_Binary):
 
     scalar: float | None = None
 
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        negated = io[-1].numel if len(wanted) == 2 and wanted[1] else 0
+        return Work(vector_flops=negated + self._spread(wanted, *io))
+
     @staticmethod
     def _apply(a: Any, b: Any) -> Any:
         return a - b
@@ -81,6 +111,12 @@ class Mul(_Binary):
     """y = a * b: the gate."""
 
     scalar: float | None = None
+
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        return Work(vector_flops=sum(map(bool, wanted)) * io[-1].numel + self._spread(wanted, *io))
+
+    def saved(self, *io: Tensor) -> Saved:
+        return Saved(inputs=(0, 1) if len(io) == 3 else ())
 
     @staticmethod
     def _apply(a: Any, b: Any) -> Any:
@@ -95,6 +131,17 @@ class Div(_Binary):
 
     def work(self, *io: Tensor) -> Work:
         return Work(transcendentals=io[-1].numel)
+
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        """da = dy / b, db = -da a / b."""
+        of_b, n = len(wanted) == 2 and wanted[1], io[-1].numel
+        return Work(
+            vector_flops=(2 * n if of_b else 0) + self._spread(wanted, *io),
+            transcendentals=n * (2 if of_b else int(bool(wanted[0]))),
+        )
+
+    def saved(self, *io: Tensor) -> Saved:
+        return Saved(inputs=(0, 1) if len(io) == 3 else ())
 
     @staticmethod
     def _apply(a: Any, b: Any) -> Any:
@@ -121,6 +168,15 @@ class Reduce(Op):
 
     def work(self, x: Tensor, y: Tensor) -> Work:
         return Work(vector_flops=x.numel, transcendentals=y.numel if self.function == "mean" else 0)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """Spread over what was reduced: a mean divides, a largest finds its element again."""
+        if not wanted[0] or self.function == "sum":
+            return Work()
+        return Work(transcendentals=y.numel) if self.function == "mean" else Work(vector_flops=2 * x.numel)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved((0,), (0,)) if self.function == "max" else Saved()
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         return {SEQUENTIAL: x.numel + y.numel, REDUCE: x.numel}

@@ -1,5 +1,6 @@
 """Embedding tables: gathers of rows, alone or summed in bags."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pharos.graph.op import (
@@ -11,6 +12,7 @@ from pharos.graph.op import (
     Op,
     Parallelism,
     Picker,
+    Saved,
     Tally,
     Traffic,
     Work,
@@ -37,6 +39,19 @@ class _Table(Op):
         rows = minimum(node.ins[0].numel, self.num_embeddings)
         gathered = nbytes(rows * self.embedding_dim, node.weights["weight"].dtype)
         return Traffic(weights=gathered, inputs=node.ins[0].nbytes, outputs=node.outs[0].nbytes)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """Every row that was read adds its gradient to the table's."""
+        return Work(vector_flops=x.numel * self.embedding_dim)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved(inputs=(0,))
+
+    def gradient_traffic(self, wanted: Sequence[bool], node: Any) -> Traffic:
+        """The gradient of the whole table is filled with zeros, then rows are read and written."""
+        table, x = node.weights["weight"], node.ins[0]
+        rows = nbytes(x.numel * self.embedding_dim, table.dtype)
+        return Traffic(weights=table.nbytes + 2 * rows, inputs=x.nbytes + node.outs[0].nbytes)
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         read = x.numel * self.embedding_dim
@@ -95,6 +110,11 @@ class EmbeddingBag(_Table):
         return Work(
             vector_flops=y.numel * (x.shape[1] - 1), transcendentals=y.numel if self.mode == "mean" else 0
         )
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """As alone; a mean divides first."""
+        divisions = y.numel if self.mode == "mean" else 0
+        return Work(vector_flops=x.numel * self.embedding_dim, transcendentals=divisions)
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         return _Table.primitives(self, x, y) | {REDUCE: x.numel * self.embedding_dim}

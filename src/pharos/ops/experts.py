@@ -97,8 +97,17 @@ class Experts(Op):
         if self.clamped:
             # three clamps; sharpness, an addition in the sigmoid, up + 1 and two products
             return 8, 2
-        f = FUNCTIONS[self.function]
-        return f.vector_flops + (1 if self.gated else 0), f.transcendentals
+        vector, hard = FUNCTIONS[self.function].forward
+        return vector + (1 if self.gated else 0), hard
+
+    def _gate_back(self) -> tuple[int, int]:
+        """The same on the way back: the activation and gate again, the derivative, a gate's products."""
+        vector, hard = self._gate()
+        if self.clamped:
+            # three masks, the sigmoid's derivative in five, two products of the gate
+            return vector + 10, hard
+        more, harder = FUNCTIONS[self.function].backward
+        return vector + more + (2 if self.gated else 0), hard + harder
 
     def work(self, x: Tensor, shares: Tensor, picks: Tensor, y: Tensor) -> Work:
         each = picks.numel
@@ -115,14 +124,12 @@ class Experts(Op):
         """Each layer's weights and the input of the second; the token's own gradient if wanted."""
         each, wide = picks.numel, 2 if self.gated else 1
         layer = each * self.hidden_size * self.expert_size
-        inner, (vector, hard) = each * self.expert_size, self._gate()
+        inner, (vector, hard) = each * self.expert_size, self._gate_back()
         added = each * (self.expert_size * wide + self.hidden_size) if self.bias else 0
-        # the activation again, its derivative, and for a gate two products; the shares' products
+        # beside the activation's way back, the shares' products
         return Work(
             macs=layer * (wide + 2 + (wide if wanted[0] else 0)),
-            vector_flops=inner * (2 * vector + (2 if self.gated else 1))
-            + added
-            + each * self.hidden_size * (3 if wanted[1] else 2),
+            vector_flops=inner * vector + added + each * self.hidden_size * (3 if wanted[1] else 2),
             transcendentals=inner * hard,
         )
 

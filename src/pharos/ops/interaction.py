@@ -1,5 +1,6 @@
 """Pairwise interaction: the dot product of every pair of feature vectors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pharos.graph.op import (
@@ -13,6 +14,7 @@ from pharos.graph.op import (
     Op,
     Parallelism,
     Picker,
+    Saved,
     Tally,
     Work,
     operator,
@@ -41,6 +43,13 @@ class PairwiseInteraction(Op):
 
     def work(self, x: Tensor, y: Tensor) -> Work:
         return Work(macs=x.numel * x.shape[1])
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """dx = dS x + dS^T x for the square dS, as the batched product is differentiated; their sum."""
+        return Work(macs=2 * x.numel * x.shape[1], vector_flops=x.numel) if wanted[0] else Work()
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved(inputs=(0,))
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         macs = x.numel * x.shape[1]

@@ -1,5 +1,6 @@
 """Linear and batched matrix multiplication: the textbook's shared primitive."""
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -13,12 +14,13 @@ from pharos.graph.op import (
     Op,
     Parallelism,
     Picker,
+    Saved,
     Tally,
     Work,
     operator,
 )
 from pharos.graph.tensor import Tensor
-from pharos.quantity.sizes import Size, ceil_log2
+from pharos.quantity.sizes import Size, ceil_log2, prod
 
 
 @operator(cost="gemm", aten="linear addmm", onnx="Gemm")
@@ -49,6 +51,14 @@ class Linear(Op):
     def work(self, x: Tensor, y: Tensor) -> Work:
         out = y.numel
         return Work(macs=out * self.in_features, vector_flops=out if self.bias else 0)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """dW = dy^T x, dx = dy W, db = the sum of dy."""
+        products = y.numel * self.in_features
+        return Work(macs=products * (1 + bool(wanted[0])), vector_flops=y.numel if self.bias else 0)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved(inputs=(0,))
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         weights = self.in_features * self.out_features
@@ -118,6 +128,17 @@ class MatMul(Op):
 
     def work(self, a: Tensor, b: Tensor, y: Tensor) -> Work:
         return Work(macs=y.numel * a.shape[-1])
+
+    def gradient(self, wanted: Sequence[bool], a: Tensor, b: Tensor, y: Tensor) -> Work:
+        """da = dy b^T, db = a^T dy; what was broadcast is summed up again."""
+        products, inner = y.numel * a.shape[-1], a.shape[-1]
+        lead = prod(y.shape[:-2])
+        spread = (lead * y.shape[-2] * inner - a.numel, lead * y.shape[-1] * inner - b.numel)
+        sums = sum(n for n, want in zip(spread, wanted, strict=True) if want)
+        return Work(macs=products * (bool(wanted[0]) + bool(wanted[1])), vector_flops=sums)
+
+    def saved(self, a: Tensor, b: Tensor, y: Tensor) -> Saved:
+        return Saved(inputs=(0, 1))
 
     def primitives(self, a: Tensor, b: Tensor, y: Tensor) -> dict[str, Size]:
         macs = y.numel * a.shape[-1]

@@ -61,10 +61,10 @@ class LinearAttention(Carried):
         q, k, v = io[:3]
         heads, width, wide = prod(q.shape[:2]), q.shape[3], v.shape[3]
         reads, takes = heads * q.shape[2], heads * k.shape[2]
-        of_q, of_k, of_v = map(bool, wanted[:3])
+        of_q, of_k, of_v = (int(bool(w)) for w in wanted[:3])
         # S is made again; gradients of q read it, those of k and v read one gathered the other way
         again = takes * width * wide + reads * width
-        macs = again + of_q * reads * width * (wide + 1) + (of_k or of_v) * reads * width * (wide + 1)
+        macs = again + of_q * reads * width * (wide + 1) + max(of_k, of_v) * reads * width * (wide + 1)
         macs = macs + (of_k + of_v) * takes * width * wide
         return Work(
             macs=macs,

@@ -43,6 +43,26 @@ class BatchNorm(Op):
     def work(self, x: Tensor, y: Tensor) -> Work:
         return Work(vector_flops=2 * y.numel, transcendentals=2 * self.num_features)
 
+    def training_work(self, x: Tensor, y: Tensor) -> Work:
+        """Statistics of the batch: a sum, a difference, a square and its sum an element, then as frozen.
+
+        Per channel two divisions for the means, a root, and 4 operations on the running statistics.
+        """
+        channels = self.num_features
+        return self.work(x, y) + Work(vector_flops=4 * x.numel + 4 * channels, transcendentals=2 * channels)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """dx = w / s (dy - mean(dy) - z mean(dy z)) for z = (x - mean) / s, statistics of the batch.
+
+        Per element z again 2, sums for bias and weight 3, which dx uses too; the line above 4.
+        """
+        of_x = 4 if wanted[0] else 0
+        return Work(vector_flops=(5 + of_x) * x.numel, transcendentals=2 * self.num_features)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        each = Tensor((self.num_features,), "fp32")
+        return Saved((0,), (), {"mean": each, "rstd": each})
+
     def loops(
         self, tally: Tally, x: Any, *, weight: Any, bias: Any, running_mean: Any, running_var: Any
     ) -> Any:
@@ -98,6 +118,21 @@ class LayerNorm(Op):
     def work(self, x: Tensor, y: Tensor) -> Work:
         rows = prod(x.shape[:-1])
         return Work(vector_flops=(7 if self.bias else 6) * x.numel, transcendentals=4 * rows)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """dx = (g - mean(g) - z mean(g z)) / s for z = (x - mean) / s and g = dy weight.
+
+        Per element z again 2, sums for weight 2 and bias 1; for dx the product g, the two sums 3, the
+        line above 4; per row two divisions for the means.
+        """
+        of_x = 8 if wanted[0] else 0
+        rows = prod(x.shape[:-1])
+        sums = 3 if self.bias else 2
+        return Work(vector_flops=(2 + sums + of_x) * x.numel, transcendentals=2 * rows if wanted[0] else 0)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        row = Tensor(x.shape[:-1], "fp32")
+        return Saved((0,), (), {"mean": row, "rstd": row})
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         return {SEQUENTIAL: 2 * x.numel, REDUCE: 2 * x.numel}
@@ -159,6 +194,20 @@ class RMSNorm(Op):
     def work(self, x: Tensor, y: Tensor) -> Work:
         each = 3 + (1 if self.affine else 0) + (1 if self.affine and self.unit_offset else 0)
         return Work(vector_flops=each * x.numel, transcendentals=3 * prod(x.shape[:-1]))
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """dx = (g - z mean(g z)) / s for z = x / s and g = dy weight.
+
+        Per element z again 1, a product and a sum for the weight; for dx the product g, the sum 2, the
+        line above 3; per row a division for the mean.
+        """
+        own = 2 if self.affine else 0
+        of_x = (6 if self.affine else 5) if wanted[0] else 0
+        rows = prod(x.shape[:-1]) if wanted[0] else 0
+        return Work(vector_flops=(1 + own + of_x) * x.numel, transcendentals=rows)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved((0,), (), {"rstd": Tensor(x.shape[:-1], "fp32")})
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         return {SEQUENTIAL: 2 * x.numel, REDUCE: x.numel}

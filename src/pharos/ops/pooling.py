@@ -1,5 +1,6 @@
 """Pooling: a sliding window that keeps the largest or the mean; global average."""
 
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
@@ -12,6 +13,7 @@ from pharos.graph.op import (
     Op,
     Parallelism,
     Picker,
+    Saved,
     Tally,
     Work,
     operator,
@@ -104,6 +106,13 @@ class MaxPool2d(_Pool2d):
     def work(self, x: Tensor, y: Tensor) -> Work:
         return Work(vector_flops=y.numel * self._taps())
 
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """Every gradient is added where its largest value came from."""
+        return Work(vector_flops=y.numel if wanted[0] else 0)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved(extra={"indices": Tensor(y.shape, "int64")})
+
     def loops(self, tally: Tally, x: Any) -> Any:
         import numpy as np
 
@@ -150,6 +159,15 @@ class AvgPool2d(_Pool2d):
     def work(self, x: Tensor, y: Tensor) -> Work:
         return Work(vector_flops=y.numel * self._taps(), transcendentals=y.numel)
 
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """A share of every gradient is added to each place of its window."""
+        if not wanted[0]:
+            return Work()
+        return Work(vector_flops=y.numel * self._taps(), transcendentals=y.numel)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved()
+
     def loops(self, tally: Tally, x: Any) -> Any:
         import numpy as np
 
@@ -194,6 +212,12 @@ class GlobalAvgPool(Op):
 
     def work(self, x: Tensor, y: Tensor) -> Work:
         return Work(vector_flops=x.numel, transcendentals=y.numel)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        return Work(transcendentals=y.numel if wanted[0] else 0)
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved()
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         return {SEQUENTIAL: x.numel + y.numel, REDUCE: x.numel}

@@ -1,5 +1,6 @@
 """Recurrences: Elman RNN, LSTM and GRU; a chain of steps over a state of fixed size."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pharos.graph.op import (
@@ -11,6 +12,7 @@ from pharos.graph.op import (
     Op,
     Parallelism,
     Picker,
+    Saved,
     Tally,
     Work,
     operator,
@@ -32,6 +34,10 @@ class _Recurrent(Op):
     # Vector and transcendental operations of one step beyond the products and biases, per unit.
     vector_per_unit = 0
     transcendental_per_unit = 1
+    # The same on the way back, and numbers kept for it: gates, cell state, what the gates gate.
+    vector_back = 3
+    transcendental_back = 0
+    kept_per_unit = 0
     states = ("h",)
     # PyTorch's number of each gate, in the order of ONNX.
     onnx_order: ClassVar[tuple[int, ...]] = (0,)
@@ -87,6 +93,34 @@ class _Recurrent(Op):
                 transcendentals=steps * self.transcendental_per_unit * self.hidden_size,
             )
         return total
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """Back through time: for each step and cell products with both matrices, and with both inputs.
+
+        The way back to the input of a first layer is left out where its gradient is not wanted, and that
+        to the state before the first step. Biases sum their gates; `vector_back` operations a unit go
+        through the gates.
+        """
+        steps, later = x.shape[0] * x.shape[1], x.shape[0] * (x.shape[1] - 1)
+        total = Work()
+        for at, (_, width) in enumerate(self._cells()):
+            rows = self.gates * self.hidden_size
+            into = width if at >= self.directions or wanted[0] else 0
+            total = total + Work(
+                macs=rows * (steps * (width + into + self.hidden_size) + later * self.hidden_size),
+                vector_flops=steps * (self.vector_back * self.hidden_size + (2 * rows if self.bias else 0)),
+                transcendentals=steps * self.transcendental_back * self.hidden_size,
+            )
+        return total
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        """Input and output; the gates (and cell states) of every step, and the layers in between."""
+        batch, steps, _ = x.shape
+        cells, between = self.num_layers * self.directions, (self.num_layers - 1) * self.directions
+        extra = {"gates": x.with_shape(cells, batch, steps, self.kept_per_unit * self.hidden_size)}
+        if between:
+            extra["layers"] = x.with_shape(between, batch, steps, self.hidden_size)
+        return Saved((0,), (0,), extra)
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         macs = self.work(x, y).macs
@@ -249,6 +283,10 @@ class LSTM(_Recurrent):
     gates = 4
     vector_per_unit = 7
     transcendental_per_unit = 8
+    # four derivatives of four operations each, the cell state's five and its tanh again
+    vector_back = 21
+    transcendental_back = 1
+    kept_per_unit = 5
     states = ("h", "c")
     # i, o, f, c
     onnx_order = (0, 3, 1, 2)
@@ -276,6 +314,9 @@ class GRU(_Recurrent):
     gates = 3
     vector_per_unit = 7
     transcendental_per_unit = 5
+    # n 4, z 5, r 4, the gated sum 1, the state 2
+    vector_back = 16
+    kept_per_unit = 4
     # z, r, h
     onnx_order = (1, 0, 2)
 

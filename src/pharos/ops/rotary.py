@@ -1,9 +1,10 @@
 """Rotary positions: pairs of features turned by an angle that grows with the position."""
 
+from collections.abc import Sequence
 from math import ceil, floor, log, pi
 from typing import Any
 
-from pharos.graph.op import SEQUENTIAL, STRIDED, OnnxWriter, Op, Picker, Tally, Work, operator
+from pharos.graph.op import SEQUENTIAL, STRIDED, OnnxWriter, Op, Picker, Saved, Tally, Work, operator
 from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import unknown
 from pharos.quantity.sizes import Size, is_int, prod
@@ -109,6 +110,13 @@ class Rotary(Op):
 
     def work(self, x: Tensor, y: Tensor) -> Work:
         return Work(vector_flops=3 * prod(x.shape[:3]) * self._turned(x))
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """The same turns backwards."""
+        return self.work(x, y) if wanted[0] else Work()
+
+    def saved(self, x: Tensor, y: Tensor) -> Saved:
+        return Saved()
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         return {SEQUENTIAL: y.numel, STRIDED: x.numel}

@@ -108,7 +108,8 @@ class Router(Op):
         """The input and the picks; a softmax over all experts is kept whole."""
         if self.scoring != "softmax":
             return Saved((0,), (0, 1))
-        return Saved((0,), (0, 1), {"scores": x.with_last(self.num_experts)})
+        # the shares are among them
+        return Saved((0,), (1,), {"scores": x.with_last(self.num_experts)})
 
     def primitives(self, x: Tensor, shares: Tensor, picks: Tensor) -> dict[str, Size]:
         macs = self.work(x, shares, picks).macs

@@ -1,8 +1,9 @@
 """Shape operators: views that move nothing, and the few that copy."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from pharos.graph.op import SEQUENTIAL, STRIDED, OnnxWriter, Op, Picker, Tally, Traffic, operator
+from pharos.graph.op import SEQUENTIAL, STRIDED, OnnxWriter, Op, Picker, Saved, Tally, Traffic, Work, operator
 from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import SizeError
 from pharos.quantity.sizes import (
@@ -22,9 +23,23 @@ class _View(Op):
     """Another shape over the same memory: no kernel, no bytes."""
 
     __slots__ = ()
+    # Whether it may leave elements out, or repeat them.
+    cuts = True
 
     def traffic(self, node: Any) -> Traffic:
         return Traffic()
+
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        return Work()
+
+    def saved(self, *io: Tensor) -> Saved:
+        return Saved()
+
+    def gradient_traffic(self, wanted: Sequence[bool], node: Any) -> Traffic:
+        """The gradient of a part is written into zeros of the whole; of a whole it is a view too."""
+        if not wanted[0] or not self.cuts:
+            return Traffic()
+        return Traffic(inputs=sum(t.nbytes for t in node.outs), outputs=node.ins[0].nbytes)
 
     def primitives(self, *io: Tensor) -> dict[str, Size]:
         return {}
@@ -35,6 +50,7 @@ class Reshape(_View):
     """The same elements in another shape; one size may be -1."""
 
     target: tuple[Size, ...]
+    cuts = False
 
     def shape(self, x: Tensor) -> Tensor:
         free = [i for i, s in enumerate(self.target) if is_int(s) and s == -1]
@@ -72,6 +88,7 @@ class Flatten(_View):
     """All dimensions from `start_dim` on become one."""
 
     start_dim: int = 1
+    cuts = False
 
     def shape(self, x: Tensor) -> Tensor:
         self.need(0 <= self.start_dim < x.rank, f"needs a rank above {self.start_dim}", x)
@@ -118,6 +135,15 @@ class Transpose(Op):
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         return {} if self.view else {STRIDED: x.numel, SEQUENTIAL: y.numel}
 
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        return Work()
+
+    def saved(self, *io: Tensor) -> Saved:
+        return Saved()
+
+    def gradient_traffic(self, wanted: Sequence[bool], node: Any) -> Traffic:
+        return self.traffic(node) if wanted[0] else Traffic()
+
     def loops(self, tally: Tally, x: Any) -> Any:
         import numpy as np
 
@@ -160,6 +186,12 @@ class Concat(Op):
                     self.match(t.shape[i], first.shape[i], f"dimension {i}", *inputs)
             total = total + t.shape[at]
         return first.with_shape(*first.shape[:at], total, *first.shape[at + 1 :])
+
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        return Work()
+
+    def saved(self, *io: Tensor) -> Saved:
+        return Saved()
 
     def loops(self, tally: Tally, *arrays: Any) -> Any:
         import numpy as np
@@ -282,6 +314,12 @@ class Pad(Op):
             raise SizeError(f"{self} leaves nothing of {x}")
         return x.with_shape(*out)
 
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        return Work()
+
+    def saved(self, *io: Tensor) -> Saved:
+        return Saved()
+
     def loops(self, tally: Tally, x: Any) -> Any:
         import numpy as np
 
@@ -318,6 +356,10 @@ class Expand(_View):
             if not (is_int(have) and have == 1):
                 self.match(have, want, "size", x)
         return x.with_shape(*self.target)
+
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        """Copies are summed up again."""
+        return Work(vector_flops=io[1].numel - io[0].numel if wanted[0] else 0)
 
     def loops(self, tally: Tally, x: Any) -> Any:
         import numpy as np

@@ -1,8 +1,9 @@
 """Stored: a parameter that is used as a value, such as a bias or a position added on its own."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from pharos.graph.op import OnnxWriter, Op, Picker, Tally, Traffic, operator
+from pharos.graph.op import OnnxWriter, Op, Picker, Saved, Tally, Traffic, Work, operator
 from pharos.graph.tensor import ACTIVATIONS, Tensor
 from pharos.quantity.sizes import Size
 
@@ -36,6 +37,15 @@ class Stored(Op):
 
     def primitives(self, *io: Tensor) -> dict[str, Size]:
         return {}
+
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        return Work()
+
+    def saved(self, *io: Tensor) -> Saved:
+        return Saved()
+
+    def gradient_traffic(self, wanted: Sequence[bool], node: Any) -> Traffic:
+        return Traffic()
 
     def loops(self, tally: Tally, **weights: Any) -> Any:
         return weights[self.key]
