@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pharos.api import load as load
     from pharos.api import predict as predict
     from pharos.api import show as show
+    from pharos.api import train as train
     from pharos.convert.to_onnx import to_onnx as to_onnx
     from pharos.convert.to_torch import to_torch as to_torch
     from pharos.graph.graph import Builder as Builder
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
-    **dict.fromkeys(("load", "show", "predict", "check", "compare"), "pharos.api"),
+    **dict.fromkeys(("load", "show", "predict", "check", "compare", "train"), "pharos.api"),
     "to_onnx": "pharos.convert.to_onnx",
     "to_torch": "pharos.convert.to_torch",
     "Workload": "pharos.graph.workload",
@@ -40,6 +41,7 @@ __all__ = [
     "show",
     "to_onnx",
     "to_torch",
+    "train",
 ]
 
 

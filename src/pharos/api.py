@@ -12,6 +12,7 @@ from pharos.models.registry import Model
 if TYPE_CHECKING:
     from pharos.decide.verdict import Verdict
     from pharos.machines.machine import Machine
+    from pharos.passes.training import Training
     from pharos.predict.estimate import Estimate
 
 
@@ -43,6 +44,21 @@ def predict(
     chosen = load(model, dims)
     machine = find_machine(on) if isinstance(on, str) else on
     return estimate(chosen.graph(asked), machine, asked, model=chosen.name, runtime=runtime)
+
+
+def train(
+    model: str | Model, *, optimizer: str = "adamw", checkpointing: str | int = "none",
+    dims: dict[str, int] | None = None, **work: Any,
+) -> "Training":  # fmt: skip
+    """Costs a training step of a model: forward, backward and update, and the memory they hold.
+
+    Args:
+        optimizer, checkpointing: see `pharos.passes.training.training`.
+        work: batch, context, precision.
+    """
+    from pharos.passes.training import training
+
+    return training(load(model, dims).graph(Workload(**work)), optimizer, checkpointing)
 
 
 def check(path: str | Path) -> "Verdict":

@@ -2,13 +2,17 @@
 
 import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pharos.convert.from_onnx import from_onnx
+from pharos.convert.to_torch import to_torch
 from pharos.graph.count import count
 from pharos.graph.workload import Workload
+from pharos.ops.activation import Activation, Softmax
+from pharos.ops.elementwise import Add, Clamp, Div, Maximum, Minimum, Mul, Pow, Sub
 from pharos.quantity.errors import InputError, PharosError
 
 onnx = pytest.importorskip("onnx")
@@ -211,3 +215,109 @@ def test_a_damaged_file_is_read_or_refused(tmp_path_factory, data):
             count(from_onnx(folder / "d.onnx"))
         except PharosError as error:
             assert "d" in str(error)
+
+
+def one_node(tmp_path, kind, *, before=(), after=(), attributes=None, opset=18, domain=""):
+    """A file of a single node: x of 3 x 4, with numbers given before and after it as initialisers."""
+    stored, inputs = [], []
+    for i, value in enumerate((*before, "x", *after)):
+        inputs.append("x" if value == "x" else "" if value is None else f"c{i}")
+        if inputs[-1] == f"c{i}":
+            row = isinstance(value, list)
+            shape, values = ([len(value)], value) if row else ([], [value])
+            stored.append(helper.make_tensor(inputs[-1], TensorProto.FLOAT, shape, values))
+    made = helper.make_node(kind, inputs, ["y"], domain=domain, **(attributes or {}))
+    return small(tmp_path, [made], [info("x", [3, 4])], [info("y", [3, 4])], stored, opset)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "ops"),
+    [
+        ("Clip", {"after": [0.0, 6.0]}, [Activation("relu6")]),
+        ("Clip", {"after": [-1.0, 0.5]}, [Clamp(-1.0, 0.5)]),
+        ("Clip", {"after": [0.1]}, [Clamp(0.1)]),
+        ("Clip", {"after": [None, 0.3]}, [Clamp(None, 0.3)]),
+        ("Clip", {"after": [-0.2, 3.4028234663852886e38]}, [Clamp(-0.2)]),
+        ("Clip", {"attributes": {"min": -0.5, "max": 0.7}, "opset": 10}, [Clamp(-0.5, 0.7)]),
+        ("Sqrt", {}, [Activation("sqrt")]),
+        ("Reciprocal", {}, [Activation("reciprocal")]),
+        ("Log", {}, [Activation("log")]),
+        ("Floor", {}, [Activation("floor")]),
+        ("Ceil", {}, [Activation("ceil")]),
+        ("Round", {}, [Activation("round")]),
+        ("Sign", {}, [Activation("sign")]),
+        ("Pow", {"after": [2.0]}, [Activation("square")]),
+        ("Pow", {"after": [3.0]}, [Pow(3.0)]),
+        ("Pow", {"before": [0.7]}, [Pow(0.7, flipped=True)]),
+        ("Max", {"after": [0.1]}, [Maximum(0.1)]),
+        ("Min", {"before": [0.1]}, [Minimum(0.1)]),
+        ("Max", {"after": [0.1, -0.5]}, [Maximum(0.1), Maximum(-0.5)]),
+        ("Sum", {"after": [0.1, 2.0]}, [Add(0.1), Add(2.0)]),
+        ("Add", {"after": [0.3]}, [Add(0.3)]),
+        ("Sub", {"after": [0.3]}, [Sub(0.3)]),
+        ("Sub", {"before": [1.0]}, [Sub(1.0, flipped=True)]),
+        ("Div", {"after": [8.0]}, [Div(8.0)]),
+        ("Div", {"before": [1.0]}, [Div(1.0, flipped=True)]),
+        ("Mul", {"before": [0.1]}, [Mul(0.1)]),
+        ("LeakyRelu", {}, [Activation("leaky_relu")]),
+        ("LeakyRelu", {"attributes": {"alpha": 0.1}}, [Activation("leaky_relu", 0.1)]),
+        ("Elu", {"attributes": {"alpha": 0.5}}, [Activation("elu", 0.5)]),
+        ("HardSigmoid", {"attributes": {"alpha": 1 / 6}}, [Activation("hardsigmoid")]),
+        ("HardSigmoid", {}, [Mul(0.2), Add(0.5), Clamp(0.0, 1.0)]),
+        ("Softmax", {}, [Softmax()]),
+        ("LogSoftmax", {"attributes": {"axis": 0}}, [Softmax(0, log=True)]),
+    ],
+)  # fmt: skip
+def test_elementwise_nodes_lower_to_what_they_compute(tmp_path, kind, how, ops):
+    """Held against ONNX's own reference evaluator."""
+    torch = pytest.importorskip("torch")
+    from onnx.reference import ReferenceEvaluator
+
+    path = one_node(tmp_path, kind, **how)
+    graph = from_onnx(path)
+    assert [n.op for n in graph.nodes] == ops
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        (expected,) = ReferenceEvaluator(str(path)).run(None, {"x": x})
+    np.testing.assert_allclose(to_torch(graph)(torch.tensor(x)).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_quick_gelu_is_a_sigmoid_of_a_multiple(tmp_path):
+    torch = pytest.importorskip("torch")
+    graph = from_onnx(one_node(tmp_path, "QuickGelu", domain="com.microsoft"))
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(to_torch(graph)(x), x * torch.sigmoid(1.702 * x))
+    # two products, and what a sigmoid takes: a sum, an exponential, a division
+    assert count(graph).work.vector_flops == 3 * 12
+    assert count(graph).work.transcendentals == 2 * 12
+
+
+def test_operands_that_are_tensors_stay_tensors(tmp_path):
+    """A vector, a limit that is computed, and a single number that adds a dimension."""
+    row = from_onnx(one_node(tmp_path, "Max", after=[[1.0, 2.0, 3.0, 4.0]]))
+    assert [n.op.kind for n in row.nodes] == ["stored", "maximum"]
+    path = small(
+        tmp_path,
+        [helper.make_node("Clip", ["x", "low"], ["y"])],
+        [info("x", [3, 4]), info("low", [])],
+        [info("y", [3, 4])],
+    )
+    assert [n.op for n in from_onnx(path).nodes] == [Maximum()]
+    deep = helper.make_tensor("c", TensorProto.FLOAT, [1, 1, 1], [2.0])
+    path = small(tmp_path, [helper.make_node("Mul", ["x", "c"], ["y"])], [info("x", [3, 4])],
+                 [info("y", [1, 3, 4])], [deep])  # fmt: skip
+    assert from_onnx(path).outputs[0].shape == (1, 3, 4)
+
+
+def test_what_elementwise_nodes_cost(tmp_path):
+    def work(kind, **how):
+        found = count(from_onnx(one_node(tmp_path, kind, **how))).work
+        return found.vector_flops / 12, found.transcendentals / 12
+
+    assert work("Clip", after=[0.0]) == (1, 0)
+    assert work("Clip", after=[0.0, 1.0]) == (2, 0)
+    assert work("Pow", after=[2.0]) == (1, 0)
+    assert work("Pow", after=[0.5]) == work("Sqrt") == work("Log") == work("Reciprocal") == (0, 1)
+    assert work("Max", after=[0.0, 1.0]) == (2, 0)
+    # of a row of 4: maximum, difference, sum, difference each; 4 exponentials and a logarithm
+    assert work("LogSoftmax") == (4, 1.25)

@@ -5,11 +5,11 @@ from typing import Any
 
 from pharos.convert.from_onnx import FLOATS, Constant, Reader, unknown
 from pharos.graph.graph import Value
-from pharos.graph.op import REGISTRY
+from pharos.graph.op import REGISTRY, Op
 from pharos.graph.tensor import Tensor
 from pharos.ops.activation import Activation, Softmax
 from pharos.ops.conv import Conv1d, Conv2d, ConvTranspose2d
-from pharos.ops.elementwise import Add, Div, Mul, Reduce, Sub
+from pharos.ops.elementwise import Add, Clamp, Div, Maximum, Minimum, Mul, Pow, Reduce, Sub
 from pharos.ops.embedding import Embedding
 from pharos.ops.linear import Linear, MatMul
 from pharos.ops.norm import BatchNorm, LayerNorm, RMSNorm
@@ -21,6 +21,8 @@ from pharos.quantity.sizes import prod
 
 Rule = Callable[[Reader, Any, dict[str, Any]], Value | tuple[Value, ...]]
 RULES: dict[str, Rule] = {}
+# Beyond the largest fp16, bf16 and fp32 a limit is there for form's sake.
+LARGEST_LIMIT = 3.4e38
 # Nodes that hand their input on unchanged at inference.
 SAME = {"Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear", "CastLike"}
 # Nodes whose result follows from shapes, not from data.
@@ -30,9 +32,6 @@ FUNCTIONS = {
     "Sigmoid": "sigmoid",
     "Tanh": "tanh",
     "HardSwish": "hardswish",
-    "HardSigmoid": "hardsigmoid",
-    "LeakyRelu": "leaky_relu",
-    "Elu": "elu",
     "Softplus": "softplus",
     "Mish": "mish",
     "Exp": "exp",
@@ -41,11 +40,19 @@ FUNCTIONS = {
     "Neg": "neg",
     "Sin": "sin",
     "Cos": "cos",
+    "Sqrt": "sqrt",
+    "Reciprocal": "reciprocal",
+    "Log": "log",
+    "Floor": "floor",
+    "Ceil": "ceil",
+    "Round": "round",
+    "Sign": "sign",
     "Silu": "silu",
-    "Swish": "silu",
-    "QuickGelu": "silu",
-    "FastGelu": "gelu_tanh",
 }
+# Nodes of two tensors; the scalar may be either.
+BINARY: dict[str, type[Op]] = {"Add": Add, "Sub": Sub, "Mul": Mul, "Div": Div, "Pow": Pow, "Max": Maximum,
+                               "Min": Minimum}  # fmt: skip
+ORDERED = ("Sub", "Div", "Pow")
 
 
 def rule(*kinds: str) -> Callable[[Rule], Rule]:
@@ -144,6 +151,9 @@ def _numbers_of(reader: Reader, node: Any, attributes: dict[str, Any]) -> list[A
     if kind == "Slice" and len(given) >= 3:
         starts, ends, steps = given[1] or [0], given[2] or [0], (given[4] if len(given) > 4 else None) or [1]
         return first[int(starts[0]) : int(ends[0]) : int(steps[0])]
+    if kind in ("Sqrt", "Neg", "Reciprocal"):
+        one = {"Sqrt": lambda v: v**0.5, "Neg": lambda v: -v, "Reciprocal": lambda v: 1 / v}[kind]
+        return [one(v) for v in first] if kind == "Neg" or all(v > 0 for v in first) else None
     arithmetic = {
         "Add": lambda a, b: a + b,
         "Sub": lambda a, b: a - b,
@@ -314,45 +324,113 @@ def _gelu(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
     return reader.add(node, Activation("gelu_tanh" if tanh else "gelu"), reader.value(node.input[0]))
 
 
+@rule("LeakyRelu", "Elu")
+def _scaled(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+    function, usual = {"LeakyRelu": ("leaky_relu", 0.01), "Elu": ("elu", 1.0)}[node.op_type]
+    alpha = _decimal(attributes.get("alpha", usual))
+    op = Activation(function, None if alpha == usual else alpha)
+    return reader.add(node, op, reader.value(node.input[0]))
+
+
+@rule("HardSigmoid")
+def _hard_sigmoid(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+    x = reader.value(node.input[0])
+    alpha, beta = _decimal(attributes.get("alpha", 0.2)), _decimal(attributes.get("beta", 0.5))
+    if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
+        return reader.add(node, Activation("hardsigmoid"), x)
+    x = reader.add(node, Add(scalar=beta), reader.add(node, Mul(scalar=alpha), x))
+    return reader.add(node, Clamp(0.0, 1.0), x)
+
+
+@rule("Swish", "QuickGelu")
+def _swish(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+    """x sigmoid(alpha x)."""
+    x = reader.value(node.input[0])
+    alpha = _decimal(attributes.get("alpha", 1.0 if node.op_type == "Swish" else 1.702))
+    if alpha == 1:
+        return reader.add(node, Activation("silu"), x)
+    gate = reader.add(node, Activation("sigmoid"), reader.add(node, Mul(scalar=alpha), x))
+    return reader.add(node, Mul(), x, gate)
+
+
+@rule("FastGelu")
+def _fast_gelu(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+    x = reader.value(node.input[0])
+    if _has(node, 1):
+        x = reader.add(node, Add(), x, reader.value(node.input[1]))
+    return reader.add(node, Activation("gelu_tanh"), x)
+
+
+def _decimal(number: float) -> float:
+    """The number that a float32 of the file was written as: 0.1, not 0.10000000149."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        narrow = np.float32(number)
+    return float(str(narrow)) if float(narrow) == number else float(number)
+
+
 @rule("Clip")
 def _clip(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
-    # two comparisons an element, whatever the limits
-    return reader.add(node, Activation("relu6"), reader.value(node.input[0]))
-
-
-@rule("Sqrt", "Reciprocal")
-def _root(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
-    return reader.add(node, Div(scalar=1.0), reader.value(node.input[0]))
-
-
-@rule("Pow")
-def _power(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
-    by = reader.data(node.input[1])
-    return reader.add(node, Activation("square" if by == [2.0] else "exp"), reader.value(node.input[0]))
+    x, limits = reader.value(node.input[0]), []
+    for i, (name, made) in enumerate({"min": Maximum, "max": Minimum}.items(), 1):
+        given = reader.data(node.input[i]) if _has(node, i) else None
+        limits.append(
+            _decimal(attributes[name]) if name in attributes else _decimal(given[0]) if given else None
+        )
+        if _has(node, i) and given is None:
+            x = reader.add(node, made(), x, reader.value(node.input[i]))
+    # a limit that no number of the type exceeds is none
+    low, high = (None if v is None or abs(v) > LARGEST_LIMIT else v for v in limits)
+    if (low, high) == (0, 6):
+        return reader.add(node, Activation("relu6"), x)
+    return x if low is None and high is None else reader.add(node, Clamp(low, high), x)
 
 
 @rule("Softmax", "LogSoftmax")
 def _softmax(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
-    return reader.add(node, Softmax(attributes.get("axis", -1)), reader.value(node.input[0]))
+    op = Softmax(attributes.get("axis", -1), node.op_type == "LogSoftmax")
+    return reader.add(node, op, reader.value(node.input[0]))
 
 
-@rule("Add", "Sub", "Mul", "Div")
+@rule(*BINARY, "Sum")
 def _binary(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
-    made: Any = {"Add": Add, "Sub": Sub, "Mul": Mul, "Div": Div}[node.op_type]
-    a, b = node.input[:2]
-    fixed = b if b in reader.constants else a if a in reader.constants else ""
-    other = a if fixed == b else b
-    if fixed and prod(reader.tensor(fixed).shape) <= 1:
-        return reader.add(node, made(scalar=1.0), reader.value(other))
-    return reader.add(node, made(), reader.value(a), reader.value(b))
-
-
-@rule("Sum", "Max", "Min")
-def _several(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
-    total = reader.value(node.input[0])
+    if len(node.input) == 1:
+        return reader.value(node.input[0])
+    total = node.input[0]
     for name in node.input[1:]:
-        total = reader.add(node, Add(), total, reader.value(name))
+        total = _two(reader, node, total, name)
     return total
+
+
+def _two(reader: Reader, node: Any, a: str | Value, b: str) -> Value:
+    """One operator of two operands, or of one and a number that the file knows."""
+    made: Any = BINARY.get(node.op_type, Add)
+    numbers = [_number(reader, a, b), _number(reader, b, a)]
+    if numbers[1] is not None:
+        if made is Pow and numbers[1] == 2:
+            return reader.add(node, Activation("square"), _operand(reader, a))
+        return reader.add(node, made(scalar=numbers[1]), _operand(reader, a))
+    if numbers[0] is not None:
+        options = {"flipped": True} if node.op_type in ORDERED else {}
+        return reader.add(node, made(scalar=numbers[0], **options), _operand(reader, b))
+    return reader.add(node, made(), _operand(reader, a), _operand(reader, b))
+
+
+def _operand(reader: Reader, operand: str | Value) -> Value:
+    return reader.value(operand) if isinstance(operand, str) else operand
+
+
+def _number(reader: Reader, operand: str | Value, other: str | Value) -> float | None:
+    """A constant of one number that leaves the shape of the other operand as it is."""
+    if not isinstance(operand, str) or operand not in reader.constants:
+        return None
+    beside = reader.tensor(other) if isinstance(other, str) else other.tensor
+    shape = reader.tensor(operand).shape
+    if prod(shape) > 1 or len(shape) > beside.rank:
+        return None
+    data = reader.data(operand)
+    return _decimal(data[0]) if data else None
 
 
 @rule("MaxPool", "AveragePool")

@@ -19,7 +19,7 @@ from pharos.graph.op import (
 )
 from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import unknown
-from pharos.quantity.sizes import Size, ceil_log2
+from pharos.quantity.sizes import Size, ceil_log2, prod
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,20 @@ FUNCTIONS = {
     "abs": Function((1, 0), (1, 0), "input", lambda np, x: np.abs(x), "abs"),
     "neg": Function((1, 0), (1, 0), "", lambda np, x: -x, "neg"),
     "square": Function((1, 0), (2, 0), "input", lambda np, x: x * x, "square"),
+    "sqrt": Function((0, 1), (1, 1), "output", lambda np, x: np.sqrt(x), "sqrt"),
+    "reciprocal": Function((0, 1), (3, 0), "output", lambda np, x: 1 / x, "reciprocal"),
+    "log": Function((0, 1), (0, 1), "input", lambda np, x: np.log(x), "log"),
+    "floor": Function((1, 0), (0, 0), "", lambda np, x: np.floor(x), "floor"),
+    "ceil": Function((1, 0), (0, 0), "", lambda np, x: np.ceil(x), "ceil"),
+    "round": Function((1, 0), (0, 0), "", lambda np, x: np.round(x), "round"),
+    "sign": Function((1, 0), (0, 0), "", lambda np, x: np.sign(x), "sign"),
     "sin": Function((0, 1), (1, 1), "input", lambda np, x: np.sin(x), "sin"),
     "cos": Function((0, 1), (2, 1), "input", lambda np, x: np.cos(x), "cos"),
 }
 
+
+# What these multiply by below zero, and PyTorch's name for it.
+SCALED = {"leaky_relu": (0.01, "negative_slope"), "elu": (1.0, "alpha")}
 
 # ONNX's operator and attributes; those that are several operators are in `function_onnx`.
 ONNX_FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -92,6 +102,8 @@ ONNX_FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sigmoid": ("Sigmoid", {}), "tanh": ("Tanh", {}), "gelu": ("Gelu", {}),
     "gelu_tanh": ("Gelu", {"approximate": "tanh"}), "hardsigmoid": ("HardSigmoid", {"alpha": 1 / 6}),
     "hardswish": ("HardSwish", {}), "softplus": ("Softplus", {}), "mish": ("Mish", {}), "exp": ("Exp", {}),
+    "sqrt": ("Sqrt", {}), "reciprocal": ("Reciprocal", {}), "log": ("Log", {}), "floor": ("Floor", {}),
+    "ceil": ("Ceil", {}), "round": ("Round", {}), "sign": ("Sign", {}),
     "erf": ("Erf", {}), "abs": ("Abs", {}), "neg": ("Neg", {}), "sin": ("Sin", {}), "cos": ("Cos", {}),
 }  # fmt: skip
 
@@ -114,27 +126,42 @@ def function_onnx(op: Op, w: OnnxWriter, function: str, x: str) -> str:
 
 @operator(
     cost="elementwise",
-    aten="relu hardtanh gelu silu sigmoid tanh hardswish hardsigmoid leaky_relu elu softplus mish exp erf",
-    onnx="Relu Gelu Sigmoid Tanh HardSwish HardSigmoid LeakyRelu Elu Softplus Mish Exp Erf Abs Neg Sin Cos",
+    aten="relu gelu silu sigmoid tanh hardswish hardsigmoid leaky_relu elu softplus mish exp erf sqrt "
+    "reciprocal log floor ceil round sign",
+    onnx="Relu Gelu Sigmoid Tanh HardSwish HardSigmoid LeakyRelu Elu Softplus Mish Exp Erf Abs Neg Sin Cos "
+    "Sqrt Reciprocal Log Floor Ceil Round Sign",
 )
 class Activation(Op):
-    """y = f(x) for one of FUNCTIONS; operations per element are listed there."""
+    """y = f(x) for one of FUNCTIONS; operations per element are listed there.
+
+    Args:
+        alpha: what leaky_relu and elu multiply by below zero, if not by PyTorch's 0.01 and 1.
+    """
 
     function: str = "relu"
+    alpha: float | None = None
 
     def __post_init__(self) -> None:
         if self.function not in FUNCTIONS:
             raise unknown("activation", str(self.function), FUNCTIONS)
+        if self.alpha is not None:
+            self.need(self.function in SCALED, f"has an alpha, as only {' and '.join(SCALED)} have")
+
+    def _scaling(self) -> int:
+        """Multiplications an element that an alpha adds: of an elu, whose own is 1."""
+        return int(self.function == "elu" and self.alpha is not None)
 
     def shape(self, x: Tensor) -> Tensor:
         return x
 
     def work(self, x: Tensor, y: Tensor) -> Work:
         vector, transcendental = FUNCTIONS[self.function].forward
+        vector += self._scaling()
         return Work(vector_flops=vector * y.numel, transcendentals=transcendental * y.numel)
 
     def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
         vector, transcendental = FUNCTIONS[self.function].backward if wanted[0] else (0, 0)
+        vector += self._scaling() if wanted[0] else 0
         return Work(vector_flops=vector * y.numel, transcendentals=transcendental * y.numel)
 
     def saved(self, x: Tensor, y: Tensor) -> Saved:
@@ -145,43 +172,66 @@ class Activation(Op):
         import numpy as np
 
         y = np.empty_like(x).reshape(-1)
-        for i, value in enumerate(x.reshape(-1)):
-            y[i] = FUNCTIONS[self.function].numpy(np, np.asarray(value))
+        # a root or logarithm of what has none is not a number, silently, as in PyTorch
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for i, value in enumerate(x.reshape(-1)):
+                y[i] = FUNCTIONS[self.function].numpy(np, np.asarray(value))
+                if self.alpha is not None and value < 0:
+                    y[i] *= self.alpha / SCALED[self.function][0]
         return y.reshape(x.shape)
 
     def torch(self, torch: Any) -> Any:
         f = FUNCTIONS[self.function]
         if not f.torch.startswith("nn."):
             return getattr(torch, f.torch)
-        return getattr(torch.nn, f.torch.removeprefix("nn."))(**dict(f.options))
+        options = dict(f.options)
+        if self.alpha is not None:
+            options[SCALED[self.function][1]] = self.alpha
+        return getattr(torch.nn, f.torch.removeprefix("nn."))(**options)
 
     def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        if self.alpha is not None:
+            return w(ONNX_FUNCTIONS[self.function][0], x, alpha=self.alpha)
         return function_onnx(self, w, self.function, x)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         shape = tuple(pick.size(1, 4) for _ in range(pick.int(1, 3)))
-        return cls(pick.choice(list(FUNCTIONS))), [Tensor(shape)]
+        function, alpha = pick.choice(list(FUNCTIONS)), pick.choice([None, 0.25])
+        return cls(function, alpha if function in SCALED else None), [Tensor(shape)]
 
 
-@operator(cost="softmax", aten="softmax _softmax", onnx="Softmax")
+@operator(cost="softmax", aten="softmax _softmax log_softmax", onnx="Softmax LogSoftmax")
 class Softmax(Op):
-    """y = exp(x - max) / sum(exp(x - max)) along `dim`.
+    """y = exp(x - max) / sum(exp(x - max)) along `dim`, or with `log` its logarithm.
 
-    Per element: maximum, difference, sum, 3 operations; an exponential and a division.
+    Per element: maximum, difference, sum, 3 operations; an exponential and a division. The logarithm is
+    x - max - log(sum): a difference instead of the division, and one logarithm a row.
     """
 
     dim: int = -1
+    log: bool = False
 
     def shape(self, x: Tensor) -> Tensor:
         self.need(-x.rank <= self.dim < x.rank, f"has no dimension {self.dim}", x)
         return x
 
+    def _rows(self, x: Tensor) -> Size:
+        at = self.dim % x.rank
+        return prod((*x.shape[:at], *x.shape[at + 1 :]))
+
     def work(self, x: Tensor, y: Tensor) -> Work:
+        if self.log:
+            return Work(vector_flops=4 * x.numel, transcendentals=x.numel + self._rows(x))
         return Work(vector_flops=3 * x.numel, transcendentals=2 * x.numel)
 
     def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
-        """dx = y (dy - sum of y dy): a product, a sum, a difference and a product an element."""
+        """dx = y (dy - sum of y dy): a product, a sum, a difference and a product an element.
+
+        Of the logarithm dx = dy - exp(y) (sum of dy): a sum, an exponential, a product and a difference.
+        """
+        if self.log and wanted[0]:
+            return Work(vector_flops=3 * x.numel, transcendentals=x.numel)
         return Work(vector_flops=4 * x.numel if wanted[0] else 0)
 
     def saved(self, x: Tensor, y: Tensor) -> Saved:
@@ -202,16 +252,18 @@ class Softmax(Op):
         for i, row in enumerate(rows):
             top = max(row)
             powers = [np.exp(v - top) for v in row]
-            y[i] = [p / sum(powers) for p in powers]
+            total = sum(powers)
+            y[i] = [v - top - np.log(total) for v in row] if self.log else [p / total for p in powers]
         return np.moveaxis(y.reshape(moved.shape), -1, self.dim)
 
     def torch(self, torch: Any) -> Any:
-        return torch.nn.Softmax(dim=self.dim)
+        return (torch.nn.LogSoftmax if self.log else torch.nn.Softmax)(dim=self.dim)
 
     def to_onnx(self, w: OnnxWriter, x: str) -> str:
-        return w("Softmax", x, axis=self.dim)
+        return w("LogSoftmax" if self.log else "Softmax", x, axis=self.dim)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         shape = tuple(pick.size(1, 4) for _ in range(pick.int(1, 3)))
-        return cls(pick.int(0, len(shape) - 1) - pick.choice([0, len(shape)])), [Tensor(shape)]
+        dim = pick.int(0, len(shape) - 1) - pick.choice([0, len(shape)])
+        return cls(dim, pick.choice([False, True])), [Tensor(shape)]

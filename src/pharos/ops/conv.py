@@ -1,8 +1,8 @@
-"""Convolution in one and two dimensions, direct form: stride, padding, dilation, groups."""
+"""Convolution in one and two dimensions: stride, padding, dilation, groups; direct or by an algorithm."""
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pharos.graph.op import (
     BROADCAST,
@@ -16,11 +16,17 @@ from pharos.graph.op import (
     Picker,
     Saved,
     Tally,
+    Traffic,
     Work,
     operator,
 )
 from pharos.graph.tensor import Tensor
+from pharos.ops.conv_algorithms import ALGORITHMS, Algorithm
+from pharos.quantity.errors import unknown
 from pharos.quantity.sizes import Size, ceil_log2, floor_div, is_int, pair, prod
+
+if TYPE_CHECKING:
+    from pharos.graph.graph import Node
 
 
 def window(op: Op, n: Size, kernel: int, stride: int, padding: int, dilation: int, x: Tensor) -> Size:
@@ -42,7 +48,8 @@ class _Conv(Op):
     groups: Size
     bias: bool
 
-    def _axes(self) -> list[tuple[int, int, int, int]]:
+    def axes(self) -> list[tuple[int, int, int, int]]:
+        """(kernel, stride, padding, dilation) of each spatial dimension."""
         raise NotImplementedError
 
     def _check(self) -> None:
@@ -51,22 +58,22 @@ class _Conv(Op):
             raise self.refuse(
                 f"cannot split {self.in_channels} -> {self.out_channels} channels in {self.groups} groups"
             )
-        for kernel, stride, padding, dilation in self._axes():
+        for kernel, stride, padding, dilation in self.axes():
             if kernel < 1 or stride < 1 or dilation < 1 or padding < 0:
                 raise self.refuse("needs kernel, stride and dilation of 1 or more and no negative padding")
 
     def shape(self, x: Tensor) -> Tensor:
         self.need(x.rank == self.spatial + 2, f"needs an input of rank {self.spatial + 2}", x)
         self.match(x.shape[1], self.in_channels, "in_channels", x)
-        out = [window(self, n, *axis, x) for n, axis in zip(x.shape[2:], self._axes(), strict=True)]
+        out = [window(self, n, *axis, x) for n, axis in zip(x.shape[2:], self.axes(), strict=True)]
         return x.with_shape(x.shape[0], self.out_channels, *out)
 
-    def _taps(self) -> Size:
+    def taps(self) -> Size:
         """Inputs that one output reads: kernel positions x channels of its group."""
-        return prod([axis[0] for axis in self._axes()]) * floor_div(self.in_channels, self.groups)
+        return prod([axis[0] for axis in self.axes()]) * floor_div(self.in_channels, self.groups)
 
     def weights(self) -> dict[str, tuple[Size, ...]]:
-        kernel = [axis[0] for axis in self._axes()]
+        kernel = [axis[0] for axis in self.axes()]
         per_group = floor_div(self.in_channels, self.groups)
         weights: dict[str, tuple[Size, ...]] = {"weight": (self.out_channels, per_group, *kernel)}
         if self.bias:
@@ -75,11 +82,11 @@ class _Conv(Op):
 
     def work(self, x: Tensor, y: Tensor) -> Work:
         out = y.numel
-        return Work(macs=out * self._taps(), vector_flops=out if self.bias else 0)
+        return Work(macs=out * self.taps(), vector_flops=out if self.bias else 0)
 
     def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
         """The convolution of x with dy, for the kernel; the transposed one of dy, for x."""
-        products = y.numel * self._taps()
+        products = y.numel * self.taps()
         return Work(macs=products * (1 + bool(wanted[0])), vector_flops=y.numel if self.bias else 0)
 
     def saved(self, x: Tensor, y: Tensor) -> Saved:
@@ -88,11 +95,11 @@ class _Conv(Op):
     def class_of(self, *io: Tensor) -> str:
         """Pointwise is a matrix product, depthwise moves memory; the rest are windows of sums."""
         if not is_int(self.groups) or self.groups == 1:
-            return "pointwise" if all(axis[0] == 1 for axis in self._axes()) else "conv"
+            return "pointwise" if all(axis[0] == 1 for axis in self.axes()) else "conv"
         return "depthwise" if self.groups == self.in_channels else "grouped_conv"
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
-        taps = self._taps()
+        taps = self.taps()
         return {
             SLIDING_WINDOW: y.numel * taps,
             SEQUENTIAL: y.numel + taps * self.out_channels,
@@ -102,12 +109,12 @@ class _Conv(Op):
         }
 
     def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
-        return Parallelism(width=y.numel, tree=ceil_log2(self._taps()))
+        return Parallelism(width=y.numel, tree=ceil_log2(self.taps()))
 
     def loops(self, tally: Tally, x: Any, *, weight: Any, bias: Any = None) -> Any:
         import numpy as np
 
-        axes = self._axes()
+        axes = self.axes()
         x = np.pad(x, [(0, 0), (0, 0), *[(p, p) for _, _, p, _ in axes]])
         out = [(n - d * (k - 1) - 1) // s + 1 for n, (k, s, _, d) in zip(x.shape[2:], axes, strict=True)]
         y = np.zeros((x.shape[0], self.out_channels, *out), x.dtype)
@@ -123,7 +130,7 @@ class _Conv(Op):
         return y
 
     def to_onnx(self, w: OnnxWriter, x: str) -> str:
-        kernel, strides, padding, dilations = zip(*self._axes(), strict=True)
+        kernel, strides, padding, dilations = zip(*self.axes(), strict=True)
         return w(
             "Conv", x, *map(w.parameter, self.weights()), kernel_shape=kernel, strides=strides,
             pads=padding * 2, dilations=dilations, group=self.groups,
@@ -134,7 +141,8 @@ class _Conv(Op):
 class Conv2d(_Conv):
     """y[b, o, i, j] = sum over c, u, v of x[b, c, i s + u d - p, j s + v d - p] W[o, c, u, v] + b[o].
 
-    macs = numel(y) * (in_channels / groups) * kernel area.
+    macs = numel(y) * (in_channels / groups) * kernel area, or those of `algorithm`: "im2col" has as many,
+    "winograd2" and "winograd4" fewer, all three with intermediates in memory; see `conv_algorithms`.
     """
 
     in_channels: Size
@@ -145,12 +153,62 @@ class Conv2d(_Conv):
     dilation: int | tuple[int, int] = 1
     groups: Size = 1
     bias: bool = True
+    algorithm: str = "direct"
     spatial = 2
 
     def __post_init__(self) -> None:
         self._check()
+        if self.algorithm != "direct":
+            if self.algorithm not in ALGORITHMS:
+                raise unknown("convolution algorithm", str(self.algorithm), ("direct", *ALGORITHMS))
+            if why := self._by.misfit(self):
+                raise self.refuse(why)
 
-    def _axes(self) -> list[tuple[int, int, int, int]]:
+    @property
+    def _by(self) -> Algorithm:
+        return ALGORITHMS[self.algorithm]
+
+    def work(self, x: Tensor, y: Tensor) -> Work:
+        if self.algorithm == "direct":
+            return _Conv.work(self, x, y)
+        return self._by.work(self, x, y) + Work(vector_flops=y.numel if self.bias else 0)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+        """The gradients' products by the same algorithm; see `_Conv.gradient`."""
+        if self.algorithm == "direct":
+            return _Conv.gradient(self, wanted, x, y)
+        found = self._by.gradient(self, bool(wanted[0]), x, y)
+        return found + Work(vector_flops=y.numel if self.bias else 0)
+
+    def traffic(self, node: "Node") -> Traffic:
+        """Each tensor once, and the algorithm's own intermediates written and read."""
+        moved = Op.traffic(self, node)
+        return (
+            moved if self.algorithm == "direct" else moved + Traffic(workspace=2 * self.workspace(*node.io))
+        )
+
+    def workspace(self, x: Tensor, y: Tensor) -> Size:
+        if self.algorithm == "direct":
+            return 0
+        return x.with_shape(self._by.scratch(self, x, y)).nbytes
+
+    def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
+        if self.algorithm == "direct":
+            return _Conv.primitives(self, x, y)
+        return self._by.primitives(self, x, y)
+
+    def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
+        if self.algorithm == "direct":
+            return _Conv.parallelism(self, x, y)
+        return Parallelism(y.numel, self._by.steps, ceil_log2(self.taps()))
+
+    def loops(self, tally: Tally, x: Any, *, weight: Any, bias: Any = None) -> Any:
+        if self.algorithm == "direct":
+            return _Conv.loops(self, tally, x, weight=weight, bias=bias)
+        y = self._by.loops(self, tally, x, weight)
+        return y if bias is None else y + bias[:, None, None]
+
+    def axes(self) -> list[tuple[int, int, int, int]]:
         kernel, stride = pair(self.kernel_size), pair(self.stride)
         padding, dilation = pair(self.padding), pair(self.dilation)
         return [
@@ -159,18 +217,29 @@ class Conv2d(_Conv):
         ]
 
     def torch(self, torch: Any) -> Any:
-        return torch.nn.Conv2d(
-            self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding,
-            self.dilation, self.groups, self.bias,
-        )  # fmt: skip
+        fields = (self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding,
+                  self.dilation, self.groups, self.bias)  # fmt: skip
+        if self.algorithm == "direct":
+            return torch.nn.Conv2d(*fields)
+        op = self
+
+        class ByAlgorithm(torch.nn.Conv2d):
+            def forward(self, x: Any) -> Any:
+                y = op._by.torch(op, torch, x, self.weight)
+                return y if self.bias is None else y + self.bias[:, None, None]
+
+        return ByAlgorithm(*fields)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
-        groups = pick.int(1, 2)
+        algorithm, groups = pick.choice(["direct", *ALGORITHMS]), pick.int(1, 2)
         cin, cout = groups * pick.size(1, 2), groups * pick.size(1, 2)
-        kernel = (pick.int(1, 3), pick.int(1, 3))
-        op = cls(cin, cout, kernel, (pick.int(1, 2), pick.int(1, 2)), (pick.int(0, 2), pick.int(0, 2)),
-                 (pick.int(1, 2), pick.int(1, 2)), groups, pick.choice([True, False]))  # fmt: skip
+        padding, bias = (pick.int(0, 2), pick.int(0, 2)), pick.choice([True, False])
+        kernel, stride, dilation = (3, 3), (1, 1), (1, 1)
+        if algorithm in ("direct", "im2col"):
+            kernel, stride = (pick.int(1, 3), pick.int(1, 3)), (pick.int(1, 2), pick.int(1, 2))
+            dilation = (pick.int(1, 2), pick.int(1, 2))
+        op = cls(cin, cout, kernel, stride, padding, dilation, groups, bias, algorithm)
         return op, [Tensor((pick.size(1, 2), cin, pick.size(5, 7), pick.size(5, 7)))]
 
 
@@ -191,7 +260,7 @@ class Conv1d(_Conv):
     def __post_init__(self) -> None:
         self._check()
 
-    def _axes(self) -> list[tuple[int, int, int, int]]:
+    def axes(self) -> list[tuple[int, int, int, int]]:
         return [(self.kernel_size, self.stride, self.padding, self.dilation)]
 
     def torch(self, torch: Any) -> Any:
@@ -227,7 +296,7 @@ class ConvTranspose2d(Op):
     bias: bool = True
     dilation: int | tuple[int, int] = 1
 
-    def _axes(self) -> list[tuple[int, int, int, int, int]]:
+    def axes(self) -> list[tuple[int, int, int, int, int]]:
         parts = [
             pair(v) for v in (self.kernel_size, self.stride, self.padding, self.dilation, self.output_padding)
         ]
@@ -237,14 +306,14 @@ class ConvTranspose2d(Op):
         self.need(x.rank == 4, "needs an input of rank 4", x)
         self.match(x.shape[1], self.in_channels, "in_channels", x)
         out = []
-        for n, (kernel, stride, padding, dilation, extra) in zip(x.shape[2:], self._axes(), strict=True):
+        for n, (kernel, stride, padding, dilation, extra) in zip(x.shape[2:], self.axes(), strict=True):
             size = (n - 1) * stride - 2 * padding + dilation * (kernel - 1) + extra + 1
             self.need(not is_int(size) or size > 0, "leaves nothing", x)
             out.append(size)
         return x.with_shape(x.shape[0], self.out_channels, *out)
 
     def weights(self) -> dict[str, tuple[Size, ...]]:
-        kernel = [axis[0] for axis in self._axes()]
+        kernel = [axis[0] for axis in self.axes()]
         weights: dict[str, tuple[Size, ...]] = {
             "weight": (self.in_channels, floor_div(self.out_channels, self.groups), *kernel)
         }
@@ -253,7 +322,7 @@ class ConvTranspose2d(Op):
         return weights
 
     def _reach(self) -> Size:
-        return floor_div(self.out_channels, self.groups) * prod([axis[0] for axis in self._axes()])
+        return floor_div(self.out_channels, self.groups) * prod([axis[0] for axis in self.axes()])
 
     def work(self, x: Tensor, y: Tensor) -> Work:
         return Work(macs=x.numel * self._reach(), vector_flops=y.numel if self.bias else 0)
@@ -277,7 +346,7 @@ class ConvTranspose2d(Op):
         batch, out = len(x), self.shape(Tensor(x.shape)).shape[2:]
         y = np.zeros((batch, self.out_channels, *out), x.dtype)
         cin, cout = self.in_channels // self.groups, self.out_channels // self.groups
-        (kh, sh, ph, dh, _), (kw, sw, pw, dw, _) = self._axes()
+        (kh, sh, ph, dh, _), (kw, sw, pw, dw, _) = self.axes()
         for b, c, i, j in product(
             range(batch), range(self.in_channels), range(x.shape[2]), range(x.shape[3])
         ):
@@ -295,7 +364,7 @@ class ConvTranspose2d(Op):
         )  # fmt: skip
 
     def to_onnx(self, w: OnnxWriter, x: str) -> str:
-        kernel, strides, padding, dilations, extra = zip(*self._axes(), strict=True)
+        kernel, strides, padding, dilations, extra = zip(*self.axes(), strict=True)
         return w(
             "ConvTranspose", x, *map(w.parameter, self.weights()), kernel_shape=kernel, strides=strides,
             pads=padding * 2, dilations=dilations, output_padding=extra, group=self.groups,

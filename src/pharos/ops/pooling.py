@@ -32,14 +32,14 @@ class _Pool2d(Op):
     padding: int | tuple[int, int]
     ceil_mode: bool
 
-    def _axes(self) -> list[tuple[int, int, int, int]]:
+    def axes(self) -> list[tuple[int, int, int, int]]:
         kernel, padding = pair(self.kernel_size), pair(self.padding)
         stride = pair(self.kernel_size if self.stride is None else self.stride)
         dilation = pair(getattr(self, "dilation", 1))
         return [(kernel[i], stride[i], padding[i], dilation[i]) for i in range(2)]
 
     def __post_init__(self) -> None:
-        for kernel, stride, padding, dilation in self._axes():
+        for kernel, stride, padding, dilation in self.axes():
             if kernel < 1 or stride < 1 or dilation < 1 or not 0 <= padding <= kernel // 2:
                 raise self.refuse(
                     "needs kernel and stride of 1 or more and padding of at most half the kernel"
@@ -58,11 +58,11 @@ class _Pool2d(Op):
 
     def shape(self, x: Tensor) -> Tensor:
         self.need(x.rank == 4, "needs an input of rank 4", x)
-        out = [self._positions(n, axis, x) for n, axis in zip(x.shape[2:], self._axes(), strict=True)]
+        out = [self._positions(n, axis, x) for n, axis in zip(x.shape[2:], self.axes(), strict=True)]
         return x.with_shape(x.shape[0], x.shape[1], *out)
 
     def _taps(self) -> int:
-        return self._axes()[0][0] * self._axes()[1][0]
+        return self.axes()[0][0] * self.axes()[1][0]
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         read = y.numel * self._taps()
@@ -73,7 +73,7 @@ class _Pool2d(Op):
 
     def _windows(self, x: Any) -> Any:
         """(output index, values in the window, padded positions in it that count)."""
-        (kh, sh, ph, dh), (kw, sw, pw, dw) = self._axes()
+        (kh, sh, ph, dh), (kw, sw, pw, dw) = self.axes()
         y = self.shape(Tensor(x.shape)).shape
         height, width = x.shape[2:]
         for i in range(y[2]):
@@ -89,7 +89,7 @@ class _Pool2d(Op):
 
     def _reach(self, w: OnnxWriter) -> list[int]:
         """Padding after each dimension with which whole windows are as many as `ceil_mode` makes them."""
-        sizes = zip(w.node.ins[0].shape[2:], w.node.outs[0].shape[2:], self._axes(), strict=True)
+        sizes = zip(w.node.ins[0].shape[2:], w.node.outs[0].shape[2:], self.axes(), strict=True)
         return [max(p, (m - 1) * s + d * (k - 1) + 1 - n - p) for n, m, (k, s, p, d) in sizes]
 
 
@@ -129,7 +129,7 @@ class MaxPool2d(_Pool2d):
         )
 
     def to_onnx(self, w: OnnxWriter, x: str) -> str:
-        kernel, strides, padding, dilations = zip(*self._axes(), strict=True)
+        kernel, strides, padding, dilations = zip(*self.axes(), strict=True)
         after = self._reach(w)
         if any(a >= k for a, k in zip(after, kernel, strict=True)):
             # runtimes refuse padding as wide as the kernel, though a dilated window reaches further
@@ -185,7 +185,7 @@ class AvgPool2d(_Pool2d):
         )
 
     def to_onnx(self, w: OnnxWriter, x: str) -> str:
-        kernel, strides, padding, _ = zip(*self._axes(), strict=True)
+        kernel, strides, padding, _ = zip(*self.axes(), strict=True)
         after, include = self._reach(w), self.count_include_pad
         if include and tuple(after) != padding:
             # zeros of the padding count, what only fills up the last window does not

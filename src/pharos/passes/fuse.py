@@ -79,7 +79,7 @@ def _level(
 
 def _joins(line: Line, host: Kernel) -> bool:
     if line.kind == "batch_norm":
-        return host.lead.kind in ("conv1d", "conv2d", "linear") and len(host.lines) == 1
+        return host.lead.kind in ("conv1d", "conv2d", "group_conv2d", "linear") and len(host.lines) == 1
     return line.cost_class == "elementwise" and host.lead.cost_class != "copy"
 
 

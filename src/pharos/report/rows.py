@@ -4,6 +4,7 @@ from typing import Any
 
 from pharos.graph.count import Count, Line
 from pharos.machines.machine import Known, Machine
+from pharos.passes.depth import depth as critical_path
 from pharos.passes.memory import Arena
 from pharos.predict.estimate import Estimate, Operation
 from pharos.predict.kernel import compute_dtype
@@ -69,6 +70,7 @@ def operator_row(line: Line) -> dict[str, Any]:
 
 def totals_row(count: Count) -> dict[str, Any]:
     """Totals of a graph."""
+    deep = critical_path(count.graph)
     return {
         "parameters": plain(count.parameters),
         "active_parameters": plain(count.active_parameters),
@@ -86,6 +88,11 @@ def totals_row(count: Count) -> dict[str, Any]:
             "weights": plain(count.traffic.weights),
         },
         "intensity": {bound: plain(count.intensity(bound)) for bound in ("weights_only", "ideal", "per_op")},
+        "depth": {
+            "steps": plain(deep.steps),
+            "parallelism": plain(deep.parallelism),
+            "widest": plain(deep.widest),
+        },
     }
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from pharos.graph.count import Count, Line
 from pharos.graph.tensor import shape_text
+from pharos.passes.depth import depth as critical_path
 from pharos.quantity.sizes import Size, is_array, is_symbol
 from pharos.quantity.units import fmt, fmt_count
 
@@ -60,8 +61,10 @@ def fit(name: str, width: int) -> str:
     return f"{name[: width - 1 - tail]}…{name[-tail:]}"
 
 
-def print_show(console: Console, model: str, family: str, count: Count, depth: int | None) -> None:
-    """`pharos show`: totals with their conventions, then every operator."""
+def print_show(
+    console: Console, model: str, family: str, count: Count, depth: int | None, *, table: bool = True
+) -> None:
+    """`pharos show`: totals with their conventions, then every operator unless `table` is False."""
     exactly = "at least " if count.uncounted else ""
     console.print(Text(f"{model}  {family}".rstrip(), style="bold"))
     pair(
@@ -87,6 +90,11 @@ def print_show(console: Console, model: str, family: str, count: Count, depth: i
     )
     bounds = [(b, count.intensity(b)) for b in ("weights_only", "ideal", "per_op")]
     pair(console, "intensity", ", ".join(f"{fmt(v)} {b}" for b, v in bounds if v is not None) + "  FLOP/B")
+    deep = critical_path(count.graph)
+    pair(
+        console, "depth", f"{fmt_count(deep.steps)} steps in a row, {fmt_count(deep.parallelism)} results in "
+        "each on average",
+    )  # fmt: skip
     if not _zero(count.state_bytes):
         pair(console, "state", f"{fmt(count.state_bytes, 'B')} kept between steps")
     pair(
@@ -100,6 +108,8 @@ def print_show(console: Console, model: str, family: str, count: Count, depth: i
             "uncounted",
             ", ".join(count.uncounted[:8]) + (" ..." if len(count.uncounted) > 8 else ""),
         )
+    if not table:
+        return
     console.print()
     wide = console.width >= 100
     rows: list[list[Any]] = []
@@ -162,9 +172,9 @@ def _exact(x: Size) -> str:
     return f"{x:,}" if isinstance(x, int) else str(x)
 
 
-def pair(console: Console, key: str, value: str) -> None:
-    """A labelled line; what does not fit goes on below the value."""
-    lines = wrap(value, max(20, console.width - 14)) or [""]
+def pair(console: Console, key: str, value: str, width: int = 12) -> None:
+    """A line with its label in `width` columns; what does not fit goes on below the value."""
+    lines = wrap(value, max(20, console.width - width - 2)) or [""]
     for i, line in enumerate(lines):
-        label = f"  {key:<12}" if i == 0 else " " * 14
+        label = f"  {key:<{width}}" if i == 0 else " " * (width + 2)
         console.print(Text.assemble((label, "dim"), line), soft_wrap=True)

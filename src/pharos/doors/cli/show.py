@@ -1,6 +1,8 @@
 """`pharos show`: what a model is made of and what one pass asks for."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +21,12 @@ from pharos.doors.cli.app import (
     sizes,
 )
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pharos.graph.count import Count
+    from pharos.passes.training import Training
+
 
 @app.command()
 def show(
@@ -35,6 +43,28 @@ def show(
         typer.Option("--depth", "-d", min=1, help="Group operators by this many parts of their names."),
     ] = None,
     dim: Dims = None,
+    symbolic: Annotated[
+        bool,
+        typer.Option("--symbolic", help="Formulas in batch and context, or of a family's layer."),
+    ] = False,
+    primitives: Annotated[
+        bool, typer.Option("--primitives", help="Elements that each computing and memory primitive handles.")
+    ] = False,
+    lens: Annotated[
+        bool, typer.Option("--lens", help="The family's four-part card and its inductive biases.")
+    ] = False,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Resolution and receptive field, stage by stage.")
+    ] = False,
+    train: Annotated[
+        bool, typer.Option("--train", help="A training step: backward pass, update, what they keep.")
+    ] = False,
+    optimizer: Annotated[
+        str, typer.Option("--optimizer", help="sgd, momentum, adam, adamw or adafactor, with --train.")
+    ] = "adamw",
+    checkpointing: Annotated[
+        str, typer.Option("--checkpointing", help="none, layers, sqrt, or layers a group, with --train.")
+    ] = "none",
     json: Json = False,
 ) -> None:
     """Count parameters, MACs, FLOPs, bytes and intensity, per operator and in total."""
@@ -42,14 +72,81 @@ def show(
     from pharos.graph.count import count
 
     work = asked(batch, context, precision, prefill, decode)
+    if symbolic:
+        from pharos.report.readings import family_formulas, print_symbolic, symbolic_row
+
+        import_module("pharos.models")
+        chosen = None if family_formulas(model) else load(model, sizes(dim))
+        row = symbolic_row(model, chosen, work)
+        print_json({"schema": "pharos/symbolic@1", **row}) if json else print_symbolic(console(), row)
+        return
     chosen = load(model, sizes(dim))
     counted = count(chosen.graph(work))
     family = chosen.family or str(counted.graph.meta.get("family", ""))
+    readings = Readings(primitives, lens, stages, (optimizer, checkpointing) if train else None)
     if json:
         from pharos.report.rows import show_row
 
-        print_json(show_row(chosen.name, family, counted))
+        print_json(show_row(chosen.name, family, counted) | readings.rows(family, counted))
         return
     from pharos.report.text import print_show
 
-    print_show(console(), chosen.name, family, counted, depth)
+    print_show(console(), chosen.name, family, counted, depth, table=not readings.asked)
+    readings.print(console(), family, counted)
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Which readings were asked for beside the count; they stand where its table would."""
+
+    primitives: bool
+    lens: bool
+    stages: bool
+    training: tuple[str, str] | None
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is any."""
+        return bool(self.primitives or self.lens or self.stages or self.training)
+
+    def _step(self, counted: "Count") -> "tuple[Training, str, str]":
+        from pharos.passes.training import training
+
+        assert self.training is not None
+        optimizer, way = self.training
+        return training(counted.graph, optimizer, int(way) if way.isdigit() else way), optimizer, way
+
+    def rows(self, family: str, counted: "Count") -> dict[str, Any]:
+        """As plain data, by name."""
+        if not self.asked:
+            return {}
+        from pharos.passes.depth import depth
+        from pharos.passes.receptive import stages
+        from pharos.report import readings
+
+        found: dict[str, Any] = {}
+        if self.primitives:
+            found["primitives"] = readings.primitives_row(counted)
+        if self.lens:
+            found["lens"] = readings.lens_row(family, counted, depth(counted.graph))
+        if self.stages:
+            found["stages"] = readings.stages_row(stages(counted.graph))
+        if self.training:
+            found["training"] = readings.training_row(*self._step(counted))
+        return found
+
+    def print(self, console: "Console", family: str, counted: "Count") -> None:
+        """One after the other."""
+        if not self.asked:
+            return
+        from pharos.passes.depth import depth
+        from pharos.report import readings
+
+        if self.primitives:
+            readings.print_primitives(console, counted)
+        if self.lens:
+            readings.print_lens(console, readings.lens_row(family, counted, depth(counted.graph)))
+        if self.stages:
+            readings.print_stages(console, counted.graph, counted)
+        if self.training:
+            readings.print_training(console, *self._step(counted))
