@@ -11,6 +11,7 @@ from pharos.convert.to_torch import to_torch
 from pharos.graph.count import count
 from pharos.graph.workload import Workload
 from pharos.models.registry import find
+from pharos.models.ssm import Mamba, mamba
 from pharos.quantity.errors import InputError
 
 torch = pytest.importorskip("torch")
@@ -218,3 +219,13 @@ def test_a_recurrence_goes_on_from_its_state(cell):
     tokens, state = torch.randint(0, 20, (2, 6)), {}
     steps = torch.cat([step(tokens[:, t : t + 1], state=state) for t in range(6)], 1)
     torch.testing.assert_close(steps, whole(tokens), rtol=1e-10, atol=1e-10)
+
+
+def test_exported_programs_hold_every_parameter():
+    """Also those that sit under another module's name than the operator that uses them."""
+    sizes = Mamba(layers=2, hidden_size=16, inner_size=32, state_size=4, vocabulary=30, dt_rank=2)
+    module = to_torch(mamba("tiny", Workload(context=5), sizes)).eval()
+    program = torch.export.export(module, (torch.zeros(1, 5, dtype=torch.int64),))
+    held = set(program.graph_signature.inputs_to_parameters.values())
+    assert held | {"lm_head.weight"} == {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    assert not program.graph_signature.inputs_to_lifted_tensor_constants

@@ -62,14 +62,17 @@ def test_products_are_those_a_counter_sees(kind, data):
         return
     if isinstance(op, Cross) and op.form == "vector":
         return
-    outputs, _, _ = called(torch, op, inputs, stored, wanted)
+    with FlopCounterMode(display=False) as counter:
+        outputs, _, _ = called(torch, op, inputs, stored, wanted)
+    node = node_of(op, tensors)
+    assert counter.get_total_flops() == 2 * op.work(*node.io).macs
     outputs = [y for y in outputs if y.requires_grad]
     if not outputs:
         return
     total = sum(y.sum() for y in outputs)
     with FlopCounterMode(display=False) as counter:
         total.backward()
-    expected = 2 * op.gradient(wanted, *node_of(op, tensors).io).macs
+    expected = 2 * op.gradient(wanted, *node.io).macs
     seen = counter.get_total_flops()
     if "conv" in kind and getattr(op, "algorithm", "direct") == "direct":
         # the counter takes the kernel's gradient of a grouped convolution for that of a full one

@@ -38,7 +38,7 @@ def to_torch(graph: Graph) -> Any:
                     if node.home is None:
                         _place(torch, self, node.name, made)
                     else:
-                        _lend(torch, self, node.home, made)
+                        made = _Lent(torch, self, node.home, made)
                 # kept outside the module tree, so that names are the graph's alone
                 self.calls[node.name] = made
             for node in nodes:
@@ -78,17 +78,34 @@ def _with_state(call: Any, node: Node, given: list[Any], state: dict[str, Any] |
     return made
 
 
-def _lend(torch: Any, root: Any, home: str, module: Any) -> None:
-    """Registers a module's own tensors under another module's name; the module keeps using them."""
-    at = root
-    for part in home.split(".")[:-1]:
-        if part not in at._modules:
-            at.add_module(part, torch.nn.Module())
-        at = at._modules[part]
-    for key, parameter in module._parameters.items():
-        at.register_parameter(key, parameter)
-    for key, buffer in module._buffers.items():
-        at.register_buffer(key, buffer)
+class _Lent:
+    """A module whose tensors live under another module's name, and are looked up there at every call.
+
+    Only so do a training loop, an exporter and a load of weights see them as the network's own.
+    """
+
+    _parts: tuple[Any, Any, tuple[str, ...], Any]
+
+    def __init__(self, torch: Any, root: Any, home: str, module: Any) -> None:
+        at = root
+        for part in home.split(".")[:-1]:
+            if part not in at._modules:
+                at.add_module(part, torch.nn.Module())
+            at = at._modules[part]
+        for key, parameter in module._parameters.items():
+            at.register_parameter(key, parameter)
+        for key, buffer in module._buffers.items():
+            at.register_buffer(key, buffer)
+        keys = (*module._parameters, *module._buffers)
+        object.__setattr__(self, "_parts", (torch, at, keys, module))
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        setattr(self._parts[1], key, value)
+
+    def __call__(self, *inputs: Any, **state: Any) -> Any:
+        torch, at, keys, module = self._parts
+        held = {key: getattr(at, key) for key in keys}
+        return torch.func.functional_call(module, held, inputs, state)
 
 
 def _place(torch: Any, root: Any, path: str, module: Any) -> None:
