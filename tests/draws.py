@@ -1,6 +1,7 @@
 """What the tests over the operator registry share: random configurations, arrays for them, their figures."""
 
 import numpy as np
+import sympy
 from hypothesis import strategies as st
 
 from pharos.graph.graph import Builder, Value
@@ -97,3 +98,24 @@ def past(op, inputs):
 
 def tuple_of(x):
     return x if isinstance(x, tuple) else (x,)
+
+
+def readings_agree(cls, draws, more, told):
+    """Checks that arrays and symbols answer what ints answer, for a configuration drawn before.
+
+    Args:
+        more: further rows of sizes to check it at; told: what is read of an operator and its tensors.
+    """
+    rows = [[value for value, _, _ in draws.sizes], *more]
+    by_ints = [told(*cls.sample(Replay(row, draws.choices))) for row in rows]
+    columns = [np.array(column, dtype=float) for column in zip(*rows, strict=True)]
+    by_arrays = told(*cls.sample(Replay(columns, draws.choices)))
+    symbols = [sympy.Symbol(f"n{i}", integer=True, positive=True) for i in range(len(draws.sizes))]
+    by_symbols = told(*cls.sample(Replay(symbols, draws.choices)))
+    assert set(by_ints[0]) == set(by_arrays) == set(by_symbols)
+    for name, reading in by_arrays.items():
+        expected = [found[name] for found in by_ints]
+        assert np.broadcast_to(reading, (len(rows),)).tolist() == expected, name
+        formula = sympy.sympify(by_symbols[name])
+        for row, want in zip(rows, expected, strict=True):
+            assert int(formula.subs(dict(zip(symbols, row, strict=True)))) == want, name

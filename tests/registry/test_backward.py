@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-import sympy
-from draws import Draws, Replay, arrays, node_of, past, tuple_of
+from draws import Draws, arrays, node_of, past, readings_agree, tuple_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -174,19 +173,8 @@ def test_the_three_readings_of_gradients_agree(kind, data):
     cls, draws = REGISTRY[kind], Draws(data)
     _, tensors = cls.sample(draws)
     wanted = [not t.dtype.startswith("int") and data.draw(st.booleans()) for t in tensors]
-    rows = [[value for value, _, _ in draws.sizes]]
-    rows.append([data.draw(st.integers(low, high)) for _, low, high in draws.sizes])
-    by_ints = [figures(*cls.sample(Replay(row, draws.choices)), wanted) for row in rows]
-    columns = [np.array(column, dtype=float) for column in zip(*rows, strict=True)]
-    by_arrays = figures(*cls.sample(Replay(columns, draws.choices)), wanted)
-    symbols = [sympy.Symbol(f"n{i}", integer=True, positive=True) for i in range(len(draws.sizes))]
-    by_symbols = figures(*cls.sample(Replay(symbols, draws.choices)), wanted)
-    for name, reading in by_arrays.items():
-        expected = [found[name] for found in by_ints]
-        assert np.broadcast_to(reading, (2,)).tolist() == expected, name
-        for row, want in zip(rows, expected, strict=True):
-            formula = sympy.sympify(by_symbols[name])
-            assert int(formula.subs(dict(zip(symbols, row, strict=True)))) == want, name
+    more = [[data.draw(st.integers(low, high)) for _, low, high in draws.sizes]]
+    readings_agree(cls, draws, more, lambda op, tensors: figures(op, tensors, wanted))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-import sympy
-from draws import Draws, Replay, arrays, figures, node_of, past, tuple_of
+from draws import Draws, arrays, figures, node_of, past, readings_agree, tuple_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,29 +54,10 @@ def test_loops_equal_pytorch_and_count_their_macs(kind, data):
 @settings(max_examples=25)
 @given(data=st.data())
 def test_the_three_readings_agree(kind, data):
-    cls = REGISTRY[kind]
-    draws = Draws(data)
+    cls, draws = REGISTRY[kind], Draws(data)
     cls.sample(draws)
-    rows = [[value for value, _, _ in draws.sizes]]
-    for _ in range(2):
-        rows.append([data.draw(st.integers(low, high)) for _, low, high in draws.sizes])
-    by_ints = []
-    for row in rows:
-        op, tensors = cls.sample(Replay(row, draws.choices))
-        by_ints.append(figures(op, tensors))
-    columns = [np.array(column, dtype=float) for column in zip(*rows, strict=True)]
-    op, tensors = cls.sample(Replay(columns, draws.choices))
-    by_arrays = figures(op, tensors)
-    symbols = [sympy.Symbol(f"n{i}", integer=True, positive=True) for i in range(len(draws.sizes))]
-    op, tensors = cls.sample(Replay(symbols, draws.choices))
-    by_symbols = figures(op, tensors)
-    assert set(by_ints[0]) == set(by_arrays) == set(by_symbols)
-    for name, reading in by_arrays.items():
-        expected = [found[name] for found in by_ints]
-        assert np.broadcast_to(reading, (3,)).tolist() == expected, name
-        for row, want in zip(rows, expected, strict=True):
-            formula = sympy.sympify(by_symbols[name])
-            assert int(formula.subs(dict(zip(symbols, row, strict=True)))) == want, name
+    more = [[data.draw(st.integers(low, high)) for _, low, high in draws.sizes] for _ in range(2)]
+    readings_agree(cls, draws, more, figures)
 
 
 @pytest.mark.parametrize("kind", KINDS)
