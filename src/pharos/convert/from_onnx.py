@@ -1,14 +1,14 @@
 """From ONNX: a file becomes a graph; weights stay on disk, nothing of the file is run."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from pharos.convert.reader import FLOATS, Constant, Reader
 from pharos.graph.graph import Builder, Graph, Value
 from pharos.graph.op import Op
-from pharos.graph.tensor import ACTIVATIONS, Tensor
+from pharos.graph.tensor import Tensor
 from pharos.graph.workload import Workload
-from pharos.ops.stored import Stored
 from pharos.ops.unknown import Unknown
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError, SizeError
@@ -20,39 +20,17 @@ LARGEST_DIM, LARGEST_TENSOR = 10**9, 10**15
 DTYPES = {1: "fp32", 2: "uint8", 3: "int8", 4: "int16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
           10: "fp16", 11: "fp64", 12: "int32", 13: "int64", 16: "bf16", 17: "fp8", 18: "fp8", 19: "fp8",
           20: "fp8", 21: "int4", 22: "int4", 23: "fp4"}  # fmt: skip
-FLOATS = ("fp64", "fp32", "bf16", "fp16", "fp8", "fp4")
 # Values whose data the rules may ask for: shapes, axes, pads, limits. Weights are never read.
 SMALL = 64
 BATCH_NAMES = ("batch", "batch_size", "b", "n", "bs", "s0", "dim_0")
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """A value known without running: an initialiser, or what follows from such and from shapes.
-
-    Args:
-        data: its numbers, if they are few.
-        origins: initialisers that it is made of, in order; none for a constant that is no parameter.
-        turned: it is the transpose of the one it is made of.
-    """
-
-    tensor: Tensor
-    data: Any = None
-    origins: tuple[str, ...] = ()
-    turned: bool = False
-
-
-class Reader:
-    """The state of one import: what each name of the file stands for, and the graph being written."""
+class OnnxReader(Reader):
+    """Reads ONNX nodes: knows how the file calls them and what its constants are made by."""
 
     def __init__(self, g: Builder, path: str) -> None:
-        self.g, self.path = g, path
-        self.values: dict[str, Value] = {}
-        self.constants: dict[str, Constant] = {}
+        super().__init__(g, path)
         self.inferred: dict[str, Tensor] = {}
-        self.used: set[str] = set()
-        # initialiser -> the full name that a parameter of the graph has for it
-        self.owners: dict[str, str] = {}
         # constants made by nodes of parameters: written as operators if one is used as an activation
         self.deferred: dict[str, tuple[Any, dict[str, Any]]] = {}
 
@@ -61,19 +39,6 @@ class Reader:
         origin = self.origin(weight)
         stem = origin.rsplit(".", 1)[0] if "." in origin and origin not in self.owners else ""
         return self.free(stem or node.name.strip("/").replace("/", ".") or node.op_type.lower())
-
-    def origin(self, name: str) -> str:
-        """The first initialiser that a constant is made of; "" for what is none."""
-        found = self.constants.get(name)
-        return found.origins[0] if found is not None and found.origins else ""
-
-    def free(self, base: str) -> str:
-        """`base`, or with a number if that is taken."""
-        made, i = base, 1
-        while made in self.used:
-            made, i = f"{base}_{i}", i + 1
-        self.used.add(made)
-        return made
 
     def add(
         self, node: Any, op: Op, *values: Value, weight: str = "", name: str = "", **parameters: str
@@ -87,64 +52,14 @@ class Reader:
         path = name or self.name(node, weight)
         return self.place(path, op, *values, origins={"weight": weight, **parameters})
 
-    def place(
-        self, path: str, op: Op, *values: Value, origins: dict[str, str], home: str | None = None
-    ) -> Any:
-        """Appends an operator under a name; `origins` are the constants its parameters come from."""
-        tied, found = {}, {key: self.origin(origins.get(key, "")) for key in op.weights()}
-        if home is None:
-            # a parameter that the file calls otherwise than its node keeps its name
-            stems = [o.removesuffix(key) for key, o in found.items() if o and o not in self.owners]
-            if stems and stems[0].endswith(".") and stems[0] != f"{path}.":
-                home = stems[0].removesuffix(".")
-        stem = f"{path}." if home is None else f"{home}." if home else ""
-        for key, origin in found.items():
-            if origin in self.owners:
-                tied[key] = self.owners[origin]
-            elif origin:
-                self.owners[origin] = f"{stem}{key}"
-        return self.g(path, op, *values, tied=tied or None, home=home)
+    def written(self, name: str) -> bool:
+        """Writes the nodes that make a constant of parameters."""
+        if name not in self.deferred:
+            return False
+        from pharos.convert.onnx_rules import write
 
-    def value(self, name: str) -> Value:
-        """An activation; a constant that is used as one is stored in the graph."""
-        if name in self.values:
-            return self.values[name]
-        if name in self.deferred:
-            from pharos.convert.onnx_rules import write
-
-            node, attributes = self.deferred.pop(name)
-            if write(self, node, attributes):
-                return self.values[name]
-        if name in self.constants:
-            self.values[name] = self._stored(name, self.constants[name])
-            return self.values[name]
-        raise InputError(f"{name!r} is used before anything makes it", where=self.path)
-
-    def _stored(self, name: str, constant: Constant) -> Value:
-        """A constant as a value: trainable if it is an initialiser with more than one number."""
-        tensor = constant.tensor
-        floating = tensor.dtype in FLOATS
-        trainable = floating and tensor.numel > 1 and bool(constant.origins)
-        # a function of one parameter goes under that parameter's name
-        called = constant.origins[0] if len(constant.origins) == 1 else name
-        path = called.strip("/").replace("/", ".")
-        stem, _, key = path.rpartition(".")
-        op = Stored(tensor.shape, trainable, ACTIVATIONS if floating else tensor.dtype, key)
-        return self.place(self.free(path), op, origins={key: name}, home=stem)
-
-    def holds(self, name: str) -> bool:
-        """Whether a name is an activation or a parameter, not a constant or a value inside a loop."""
-        found = self.constants.get(name)
-        return name in self.values or (found is not None and bool(found.origins) and found.tensor.numel > 1)
-
-    def tensor(self, name: str) -> Tensor:
-        """Shape and dtype of a value or constant."""
-        return self.constants[name].tensor if name in self.constants else self.value(name).tensor
-
-    def data(self, name: str) -> list[Any] | None:
-        """A small constant's numbers, None when it is not one."""
-        found = self.constants.get(name)
-        return None if found is None or found.data is None else list(found.data)
+        node, attributes = self.deferred.pop(name)
+        return write(self, node, attributes)
 
 
 def from_onnx(
@@ -298,7 +213,7 @@ def _read(model: Any, work: Workload, path: str) -> Graph:
         whole = model
     graph = whole.graph
     precision = _precision(model, work)
-    reader = Reader(Builder(Path(path).stem, precision), path)
+    reader = OnnxReader(Builder(Path(path).stem, precision), path)
     for value in (*graph.value_info, *graph.output):
         tensor = _tensor(value)
         if tensor is not None:
@@ -359,7 +274,7 @@ def _constant(onnx: Any, tensor: Any) -> Constant:
     return Constant(known, onnx.numpy_helper.to_array(tensor).reshape(-1).tolist())
 
 
-def unknown(reader: Reader, node: Any) -> None:
+def unknown(reader: OnnxReader, node: Any) -> None:
     """Records a node without a rule: listed by name, its shapes as far as the file implies them."""
     # parameters it uses are parameters all the same, in the body of a loop too
     inside = [i for a in node.attribute for inner in a.g.node for i in inner.input]

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from pharos.convert.from_onnx import FLOATS, Constant, Reader, unknown
+from pharos.convert.from_onnx import OnnxReader, unknown
+from pharos.convert.reader import FLOATS, Constant
 from pharos.graph.graph import Value
 from pharos.graph.op import REGISTRY, Op
 from pharos.graph.tensor import Tensor
@@ -19,7 +20,7 @@ from pharos.ops.shape_ops import Concat, Expand, Pad, Reshape, Slice, Split, Tra
 from pharos.quantity.errors import PharosError, SizeError
 from pharos.quantity.sizes import prod
 
-Rule = Callable[[Reader, Any, dict[str, Any]], Value | tuple[Value, ...]]
+Rule = Callable[[OnnxReader, Any, dict[str, Any]], Value | tuple[Value, ...]]
 RULES: dict[str, Rule] = {}
 # Beyond the largest fp16, bf16 and fp32 a limit is there for form's sake.
 LARGEST_LIMIT = 3.4e38
@@ -65,7 +66,7 @@ def rule(*kinds: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def convert(onnx: Any, reader: Reader, node: Any) -> None:
+def convert(onnx: Any, reader: OnnxReader, node: Any) -> None:
     """Converts one node: folded if it is constant, by its rule if it has one, else unknown."""
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     kind, given = node.op_type, [i for i in node.input if i]
@@ -88,7 +89,7 @@ def convert(onnx: Any, reader: Reader, node: Any) -> None:
         unknown(reader, node)
 
 
-def write(reader: Reader, node: Any, attributes: dict[str, Any]) -> bool:
+def write(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> bool:
     """Writes one node by its rule; False if it has none, or a form that the rule does not cover."""
     found = RULES.get(node.op_type)
     if found is None or node.domain not in ("", "ai.onnx", "com.microsoft"):
@@ -104,7 +105,7 @@ def write(reader: Reader, node: Any, attributes: dict[str, Any]) -> bool:
     return True
 
 
-def _fold(onnx: Any, reader: Reader, node: Any, attributes: dict[str, Any]) -> None:
+def _fold(onnx: Any, reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> None:
     """What follows from shapes and constants: its shape, and its numbers where they are few."""
     data, kind = None, node.op_type
     if node.op_type == "Constant":
@@ -135,7 +136,7 @@ def _fold(onnx: Any, reader: Reader, node: Any, attributes: dict[str, Any]) -> N
                 reader.deferred[name] = (node, attributes)
 
 
-def _numbers_of(reader: Reader, node: Any, attributes: dict[str, Any]) -> list[Any] | None:
+def _numbers_of(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> list[Any] | None:
     """Shape arithmetic on small constants; None for what is large or of another kind."""
     given = [reader.data(i) for i in node.input if i]
     if not given or any(data is None for data in given):
@@ -169,12 +170,12 @@ def _numbers_of(reader: Reader, node: Any, attributes: dict[str, Any]) -> list[A
     return None
 
 
-def _weight(reader: Reader, node: Any, i: int) -> Tensor:
+def _weight(reader: OnnxReader, node: Any, i: int) -> Tensor:
     """A parameter's tensor; raises KeyError when the input is no constant."""
     return reader.constants[node.input[i]].tensor
 
 
-def _bias(reader: Reader, node: Any) -> bool:
+def _bias(reader: OnnxReader, node: Any) -> bool:
     """Whether there is a bias; zeros that an exporter filled in are none beside a weight that is stored."""
     return _has(node, 2) and bool(reader.origin(node.input[2]) or not reader.origin(node.input[1]))
 
@@ -188,7 +189,9 @@ def _has(node: Any, i: int) -> bool:
     return len(node.input) > i and bool(node.input[i])
 
 
-def _numbers(reader: Reader, node: Any, attributes: dict[str, Any], name: str, i: int) -> list[int] | None:
+def _numbers(
+    reader: OnnxReader, node: Any, attributes: dict[str, Any], name: str, i: int
+) -> list[int] | None:
     """Axes, pads and the like: an attribute in old opsets, a constant input in new ones."""
     if name in attributes:
         value = attributes[name]
@@ -201,7 +204,7 @@ def _numbers(reader: Reader, node: Any, attributes: dict[str, Any], name: str, i
     return [int(v) for v in found]
 
 
-def _pads(reader: Reader, x: Value, attributes: dict[str, Any], kernel: list[int], strides: list[int],
+def _pads(reader: OnnxReader, x: Value, attributes: dict[str, Any], kernel: list[int], strides: list[int],
           dilations: list[int]) -> list[tuple[int, int]]:  # fmt: skip
     """(before, after) of each spatial dimension, auto_pad resolved."""
     n = len(kernel)
@@ -218,7 +221,7 @@ def _pads(reader: Reader, x: Value, attributes: dict[str, Any], kernel: list[int
     return [(flat[i], flat[i + n]) for i in range(n)]
 
 
-def _even(reader: Reader, node: Any, x: Value, pads: list[tuple[int, int]]) -> tuple[Value, Any]:
+def _even(reader: OnnxReader, node: Any, x: Value, pads: list[tuple[int, int]]) -> tuple[Value, Any]:
     """Symmetric padding as it is; what is more on one side becomes a Pad."""
     if all(before == after for before, after in pads):
         return x, [before for before, _ in pads]
@@ -227,7 +230,7 @@ def _even(reader: Reader, node: Any, x: Value, pads: list[tuple[int, int]]) -> t
 
 
 @rule("Conv")
-def _conv(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _conv(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x, weight = reader.value(node.input[0]), _weight(reader, node, 1)
     n = weight.rank - 2
     kernel = list(weight.shape[2:])
@@ -246,7 +249,7 @@ def _conv(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("ConvTranspose")
-def _conv_transpose(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _conv_transpose(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x, weight = reader.value(node.input[0]), _weight(reader, node, 1)
     if weight.rank != 4 or attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or "output_shape" in attributes:
         raise ValueError("transposed convolutions here have two dimensions and stated pads")
@@ -270,7 +273,7 @@ def _conv_transpose(reader: Reader, node: Any, attributes: dict[str, Any]) -> Va
 
 
 @rule("Gemm")
-def _gemm(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _gemm(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x, weight = reader.value(node.input[0]), _weight(reader, node, 1)
     if attributes.get("transA", 0):
         x = reader.add(node, Transpose((1, 0)), x, name=reader.name(node) + ".transpose")
@@ -281,7 +284,7 @@ def _gemm(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("MatMul")
-def _matmul(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _matmul(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     a, b = node.input[:2]
     if b in reader.constants and a in reader.values:
         weight = _weight(reader, node, 1)
@@ -292,13 +295,13 @@ def _matmul(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("BatchNormalization")
-def _batch_norm(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _batch_norm(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x = reader.value(node.input[0])
     return reader.add(node, BatchNorm(_weight(reader, node, 1).shape[0]), x, **_parameters(node))
 
 
 @rule("LayerNormalization")
-def _layer_norm(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _layer_norm(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x, axis = reader.value(node.input[0]), attributes.get("axis", -1)
     if axis not in (-1, x.tensor.rank - 1):
         raise ValueError("over more than the last dimension")
@@ -306,7 +309,7 @@ def _layer_norm(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("RMSNormalization", "SimplifiedLayerNormalization")
-def _rms_norm(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _rms_norm(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x, axis = reader.value(node.input[0]), attributes.get("axis", -1)
     if axis not in (-1, x.tensor.rank - 1):
         raise ValueError("over more than the last dimension")
@@ -314,18 +317,18 @@ def _rms_norm(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule(*FUNCTIONS)
-def _activation(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _activation(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     return reader.add(node, Activation(FUNCTIONS[node.op_type]), reader.value(node.input[0]))
 
 
 @rule("Gelu")
-def _gelu(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _gelu(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     tanh = attributes.get("approximate", b"none") in (b"tanh", "tanh")
     return reader.add(node, Activation("gelu_tanh" if tanh else "gelu"), reader.value(node.input[0]))
 
 
 @rule("LeakyRelu", "Elu")
-def _scaled(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _scaled(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     function, usual = {"LeakyRelu": ("leaky_relu", 0.01), "Elu": ("elu", 1.0)}[node.op_type]
     alpha = _decimal(attributes.get("alpha", usual))
     op = Activation(function, None if alpha == usual else alpha)
@@ -333,7 +336,7 @@ def _scaled(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("HardSigmoid")
-def _hard_sigmoid(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _hard_sigmoid(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x = reader.value(node.input[0])
     alpha, beta = _decimal(attributes.get("alpha", 0.2)), _decimal(attributes.get("beta", 0.5))
     if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
@@ -343,7 +346,7 @@ def _hard_sigmoid(reader: Reader, node: Any, attributes: dict[str, Any]) -> Valu
 
 
 @rule("Swish", "QuickGelu")
-def _swish(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _swish(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     """x sigmoid(alpha x)."""
     x = reader.value(node.input[0])
     alpha = _decimal(attributes.get("alpha", 1.0 if node.op_type == "Swish" else 1.702))
@@ -354,7 +357,7 @@ def _swish(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("FastGelu")
-def _fast_gelu(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _fast_gelu(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x = reader.value(node.input[0])
     if _has(node, 1):
         x = reader.add(node, Add(), x, reader.value(node.input[1]))
@@ -371,7 +374,7 @@ def _decimal(number: float) -> float:
 
 
 @rule("Clip")
-def _clip(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _clip(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x, limits = reader.value(node.input[0]), []
     for i, (name, made) in enumerate({"min": Maximum, "max": Minimum}.items(), 1):
         given = reader.data(node.input[i]) if _has(node, i) else None
@@ -388,13 +391,13 @@ def _clip(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("Softmax", "LogSoftmax")
-def _softmax(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _softmax(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     op = Softmax(attributes.get("axis", -1), node.op_type == "LogSoftmax")
     return reader.add(node, op, reader.value(node.input[0]))
 
 
 @rule(*BINARY, "Sum")
-def _binary(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _binary(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     if len(node.input) == 1:
         return reader.value(node.input[0])
     total = node.input[0]
@@ -403,7 +406,7 @@ def _binary(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
     return total
 
 
-def _two(reader: Reader, node: Any, a: str | Value, b: str) -> Value:
+def _two(reader: OnnxReader, node: Any, a: str | Value, b: str) -> Value:
     """One operator of two operands, or of one and a number that the file knows."""
     made: Any = BINARY.get(node.op_type, Add)
     numbers = [_number(reader, a, b), _number(reader, b, a)]
@@ -417,11 +420,11 @@ def _two(reader: Reader, node: Any, a: str | Value, b: str) -> Value:
     return reader.add(node, made(), _operand(reader, a), _operand(reader, b))
 
 
-def _operand(reader: Reader, operand: str | Value) -> Value:
+def _operand(reader: OnnxReader, operand: str | Value) -> Value:
     return reader.value(operand) if isinstance(operand, str) else operand
 
 
-def _number(reader: Reader, operand: str | Value, other: str | Value) -> float | None:
+def _number(reader: OnnxReader, operand: str | Value, other: str | Value) -> float | None:
     """A constant of one number that leaves the shape of the other operand as it is."""
     if not isinstance(operand, str) or operand not in reader.constants:
         return None
@@ -434,7 +437,7 @@ def _number(reader: Reader, operand: str | Value, other: str | Value) -> float |
 
 
 @rule("MaxPool", "AveragePool")
-def _pool(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _pool(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x, kernel = reader.value(node.input[0]), attributes["kernel_shape"]
     if len(kernel) != 2:
         raise ValueError("pools here have two dimensions")
@@ -451,21 +454,21 @@ def _pool(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("GlobalAveragePool")
-def _global_pool(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _global_pool(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x = reader.value(node.input[0])
     y = reader.add(node, GlobalAvgPool(), x)
     return reader.add(node, Reshape((*x.shape[:2], *[1] * (x.tensor.rank - 2))), y)
 
 
 @rule("DepthToSpace")
-def _pixel_shuffle(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _pixel_shuffle(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     if attributes.get("mode", b"DCR") not in (b"CRD", "CRD"):
         raise ValueError("takes channels in another order")
     return reader.add(node, PixelShuffle(attributes["blocksize"]), reader.value(node.input[0]))
 
 
 @rule("ReduceMean", "ReduceSum", "ReduceMax")
-def _reduce(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _reduce(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x = reader.value(node.input[0])
     axes = _numbers(reader, node, attributes, "axes", 1) or list(range(x.tensor.rank))
     keep = bool(attributes.get("keepdims", 1))
@@ -480,7 +483,7 @@ def _reduce(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("Gather")
-def _gather(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _gather(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     table, ids = node.input[:2]
     if table in reader.constants and ids in reader.values and attributes.get("axis", 0) == 0:
         weight = _weight(reader, node, 0)
@@ -498,7 +501,7 @@ def _gather(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("LSTM", "GRU", "RNN")
-def _recurrent(reader: Reader, node: Any, attributes: dict[str, Any]) -> tuple[Value, ...]:
+def _recurrent(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> tuple[Value, ...]:
     x, weight = reader.value(node.input[0]), _weight(reader, node, 1)
     hidden = attributes["hidden_size"]
     both = attributes.get("direction", b"forward") in (b"bidirectional", "bidirectional")
@@ -519,7 +522,7 @@ def _recurrent(reader: Reader, node: Any, attributes: dict[str, Any]) -> tuple[V
 
 
 @rule("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-def _reshape(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _reshape(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x, found = reader.value(node.input[0]), reader.inferred.get(node.output[0])
     if node.op_type == "Flatten":
         axis = attributes.get("axis", 1) % (x.tensor.rank + 1)
@@ -533,19 +536,19 @@ def _reshape(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("Transpose")
-def _transpose(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _transpose(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x = reader.value(node.input[0])
     order = tuple(attributes.get("perm") or reversed(range(x.tensor.rank)))
     return reader.add(node, Transpose(order), x)
 
 
 @rule("Concat")
-def _concat(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _concat(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     return reader.add(node, Concat(attributes["axis"]), *[reader.value(i) for i in node.input if i])
 
 
 @rule("Slice")
-def _slice(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _slice(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x = reader.value(node.input[0])
     starts, ends = (
         _numbers(reader, node, attributes, "starts", 1),
@@ -565,7 +568,7 @@ def _slice(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("Split")
-def _split(reader: Reader, node: Any, attributes: dict[str, Any]) -> Any:
+def _split(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Any:
     x, axis = reader.value(node.input[0]), attributes.get("axis", 0)
     n, parts = x.shape[axis], len(node.output)
     sizes = _numbers(reader, node, attributes, "split", 1)
@@ -576,7 +579,7 @@ def _split(reader: Reader, node: Any, attributes: dict[str, Any]) -> Any:
 
 
 @rule("Pad")
-def _pad(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _pad(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x, flat = reader.value(node.input[0]), _numbers(reader, node, attributes, "pads", 1)
     if flat is None or len(flat) != 2 * x.tensor.rank:
         raise ValueError("does not say how much")
@@ -585,7 +588,7 @@ def _pad(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
 
 
 @rule("Expand")
-def _expand(reader: Reader, node: Any, attributes: dict[str, Any]) -> Value:
+def _expand(reader: OnnxReader, node: Any, attributes: dict[str, Any]) -> Value:
     x, found = reader.value(node.input[0]), reader.inferred.get(node.output[0])
     if found is None:
         raise SizeError("expands to a shape that is not known")

@@ -114,19 +114,21 @@ class Count:
 def count(graph: Graph) -> Count:
     """Every operator of `graph` costed once, repeated ones multiplied."""
     lines = []
-    work, traffic = Work(), Traffic()
+    works: list[Work] = []
+    moves: list[Traffic] = []
     parameters = buffers = weight_bytes = buffer_bytes = state_bytes = 0
     uncounted = []
     for node, times, name in graph.walk():
         op = node.op
-        one, moved = op.work(*node.io), op.traffic(node)
-        line = Line(node, name, times, one, moved, op.class_of(*node.io))
+        io = node.io
+        one, moved = op.work(*io), op.traffic(node)
+        line = Line(node, name, times, one, moved, op.class_of(*io))
         lines.append(line)
         if not op.is_counted:
             uncounted.append(name)
         single = type(times) is int and times == 1
-        work = work + (one if single else one * times)
-        traffic = traffic + (moved if single else moved * times)
+        works.append(one if single else one * times)
+        moves.append(moved if single else moved * times)
         if node.weights:
             parameters = parameters + line.parameters
             weight_bytes = weight_bytes + line.weight_bytes
@@ -136,6 +138,6 @@ def count(graph: Graph) -> Count:
         if node.state:
             state_bytes = state_bytes + times * node.state_bytes
     return Count(
-        graph, tuple(lines), work, traffic, parameters, buffers, weight_bytes, buffer_bytes,
+        graph, tuple(lines), Work.total_of(works), Traffic.total_of(moves), parameters, buffers, weight_bytes, buffer_bytes,
         state_bytes, tuple(uncounted),
     )  # fmt: skip

@@ -12,6 +12,7 @@ from pharos.quantity.errors import SizeError
 from pharos.quantity.sizes import Size, same_shape, size
 
 _NONE: dict[str, Any] = {}
+_HOLDS_NONE: dict[str, dict[str, Any]] = {"weights": _NONE, "buffers": _NONE, "state": _NONE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +60,17 @@ class Node:
     @property
     def weight_bytes(self) -> Size:
         """Bytes of its parameters, tied ones included: it reads them all the same."""
-        return sum(t.nbytes for t in self.weights.values())
+        return sum([t.nbytes for t in self.weights.values()]) if self.weights else 0
 
     @property
     def buffer_bytes(self) -> Size:
         """Bytes of its buffers."""
-        return sum(t.nbytes for t in self.buffers.values())
+        return sum([t.nbytes for t in self.buffers.values()]) if self.buffers else 0
 
     @property
     def state_bytes(self) -> Size:
         """Bytes it keeps between calls."""
-        return sum(t.nbytes for t in self.state.values())
+        return sum([t.nbytes for t in self.state.values()]) if self.state else 0
 
     @property
     def io(self) -> tuple[Tensor, ...]:
@@ -184,6 +185,8 @@ class Graph:
 def _held(op: Op, io: tuple[Tensor, ...], precision: Precision) -> dict[str, dict[str, Tensor]]:
     """The tensors a node holds: weights, buffers and state, at their precisions."""
     weights, buffers, state = op.weights(), op.buffers(), op.state(*io)
+    if not (weights or buffers or state):
+        return _HOLDS_NONE
     kept = getattr(precision, op.state_precision)
     return {
         "weights": {k: Tensor(s, precision.weights) for k, s in weights.items()} if weights else _NONE,

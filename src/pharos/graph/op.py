@@ -47,6 +47,16 @@ class Work:
             self.masked_macs + other.masked_macs,
         )
 
+    @classmethod
+    def total_of(cls, parts: Sequence["Work"]) -> "Work":
+        """The sum of many."""
+        return cls(
+            sum([p.macs for p in parts]),
+            sum([p.vector_flops for p in parts]),
+            sum([p.transcendentals for p in parts]),
+            sum([p.masked_macs for p in parts]),
+        )
+
     def __mul__(self, times: Size) -> "Work":
         return Work(
             self.macs * times,
@@ -86,6 +96,17 @@ class Traffic:
             self.outputs + other.outputs,
             self.state + other.state,
             self.workspace + other.workspace,
+        )
+
+    @classmethod
+    def total_of(cls, parts: Sequence["Traffic"]) -> "Traffic":
+        """The sum of many."""
+        return cls(
+            sum([p.weights for p in parts]),
+            sum([p.inputs for p in parts]),
+            sum([p.outputs for p in parts]),
+            sum([p.state for p in parts]),
+            sum([p.workspace for p in parts]),
         )
 
     def __mul__(self, times: Size) -> "Traffic":
@@ -271,8 +292,8 @@ class Op:
         """Bytes of one call, each tensor once; the default reads all and writes all."""
         return Traffic(
             weights=node.weight_bytes + node.buffer_bytes,
-            inputs=sum(t.nbytes for t in node.ins),
-            outputs=sum(t.nbytes for t in node.outs),
+            inputs=sum([t.nbytes for t in node.ins]),
+            outputs=sum([t.nbytes for t in node.outs]),
             state=2 * node.state_bytes,
         )
 

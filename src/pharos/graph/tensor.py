@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pharos.quantity.dtypes import nbytes
+from pharos.quantity.dtypes import BITS, nbytes
 from pharos.quantity.sizes import Size, prod
 
 # Stands for the element type of a graph's activations until a Builder puts it in: what an operator
@@ -30,7 +30,9 @@ class Tensor:
     @property
     def nbytes(self) -> Size:
         """Bytes, packed."""
-        return nbytes(prod(self.shape), self.dtype)
+        count = prod(self.shape)
+        bits = BITS[self.dtype]
+        return count * (bits >> 3) if bits >= 8 else nbytes(count, self.dtype)
 
     @property
     def rank(self) -> int:

@@ -209,8 +209,10 @@ class Conv2d(_Conv):
         return y if bias is None else y + bias[:, None, None]
 
     def axes(self) -> list[tuple[int, int, int, int]]:
-        kernel, stride = pair(self.kernel_size), pair(self.stride)
-        padding, dilation = pair(self.padding), pair(self.dilation)
+        fields = (self.kernel_size, self.stride, self.padding, self.dilation)
+        if all([type(f) is int for f in fields]):
+            return [fields, fields]  # type: ignore[list-item]
+        kernel, stride, padding, dilation = map(pair, fields)
         return [
             (kernel[0], stride[0], padding[0], dilation[0]),
             (kernel[1], stride[1], padding[1], dilation[1]),

@@ -5,6 +5,7 @@ readings live here. NumPy and SymPy are looked up only when a value of theirs ar
 counting with ints imports neither.
 """
 
+import math
 import sys
 from collections.abc import Iterable
 from functools import reduce
@@ -71,6 +72,11 @@ def size(x: Any, name: str = "size") -> Size:
 
 def prod(sizes: Iterable[Size]) -> Size:
     """Product; 1 for an empty sequence. Ints are multiplied first, so that arrays are touched once."""
+    if type(sizes) is not tuple:
+        sizes = tuple(sizes)
+    whole: Size = math.prod(sizes)
+    if type(whole) is int:
+        return whole
     whole, rest = 1, None
     for s in sizes:
         if type(s) is int:
