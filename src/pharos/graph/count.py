@@ -138,6 +138,6 @@ def count(graph: Graph) -> Count:
         if node.state:
             state_bytes = state_bytes + times * node.state_bytes
     return Count(
-        graph, tuple(lines), Work.total_of(works), Traffic.total_of(moves), parameters, buffers, weight_bytes, buffer_bytes,
-        state_bytes, tuple(uncounted),
+        graph, tuple(lines), Work.total_of(works), Traffic.total_of(moves), parameters, buffers,
+        weight_bytes, buffer_bytes, state_bytes, tuple(uncounted),
     )  # fmt: skip

@@ -210,7 +210,7 @@ class Conv2d(_Conv):
 
     def axes(self) -> list[tuple[int, int, int, int]]:
         fields = (self.kernel_size, self.stride, self.padding, self.dilation)
-        if all([type(f) is int for f in fields]):
+        if all(type(f) is int for f in fields):
             return [fields, fields]  # type: ignore[list-item]
         kernel, stride, padding, dilation = map(pair, fields)
         return [
