@@ -24,10 +24,14 @@ class BatchNorm(Op):
     """y = (x - running_mean) / sqrt(running_var + eps) * weight + bias, per channel of x[B, C, ...].
 
     With its statistics frozen it is one multiply-add an element and one root a channel.
+
+    Args:
+        affine: there are a weight and a bias.
     """
 
     num_features: Size
     eps: float = 1e-5
+    affine: bool = True
 
     def shape(self, x: Tensor) -> Tensor:
         self.need(x.rank >= 2, "needs an input of rank 2 or more", x)
@@ -35,7 +39,7 @@ class BatchNorm(Op):
         return x
 
     def weights(self) -> dict[str, tuple[Size, ...]]:
-        return {"weight": (self.num_features,), "bias": (self.num_features,)}
+        return {"weight": (self.num_features,), "bias": (self.num_features,)} if self.affine else {}
 
     def buffers(self) -> dict[str, tuple[Size, ...]]:
         return {"running_mean": (self.num_features,), "running_var": (self.num_features,)}
@@ -57,21 +61,29 @@ class BatchNorm(Op):
         Per element z again 2, sums for bias and weight 3, which dx uses too; the line above 4.
         """
         of_x = 4 if wanted[0] else 0
-        return Work(vector_flops=(5 + of_x) * x.numel, transcendentals=2 * self.num_features)
+        own = 3 if self.affine or wanted[0] else 0
+        return Work(vector_flops=(2 + own + of_x) * x.numel, transcendentals=2 * self.num_features)
 
     def saved(self, x: Tensor, y: Tensor) -> Saved:
         each = Tensor((self.num_features,), "fp32")
         return Saved((0,), (), {"mean": each, "rstd": each})
 
     def loops(
-        self, tally: Tally, x: Any, *, weight: Any, bias: Any, running_mean: Any, running_var: Any
+        self,
+        tally: Tally,
+        x: Any,
+        *,
+        weight: Any = None,
+        bias: Any = None,
+        running_mean: Any,
+        running_var: Any,
     ) -> Any:
         import numpy as np
 
         y = np.empty_like(x)
         for c in range(x.shape[1]):
-            scale = weight[c] / (running_var[c] + self.eps) ** 0.5
-            y[:, c] = x[:, c] * scale + (bias[c] - running_mean[c] * scale)
+            scale = (1.0 if weight is None else weight[c]) / (running_var[c] + self.eps) ** 0.5
+            y[:, c] = x[:, c] * scale + ((0.0 if bias is None else bias[c]) - running_mean[c] * scale)
         return y
 
     def torch(self, torch: Any) -> Any:
@@ -79,17 +91,21 @@ class BatchNorm(Op):
             def _check_input_dim(self, input: Any) -> None:
                 """Any rank: the rule is the same."""
 
-        return Frozen(self.num_features, self.eps).eval()
+        return Frozen(self.num_features, self.eps, affine=self.affine).eval()
 
     def to_onnx(self, w: OnnxWriter, x: str) -> str:
-        names = ("weight", "bias", "running_mean", "running_var")
-        return w("BatchNormalization", x, *map(w.parameter, names), epsilon=self.eps)
+        import numpy as np
+
+        own = [w.parameter(key) for key in self.weights()]
+        unit = [] if own else [w.table(np.full(int(self.num_features), v)) for v in (1.0, 0.0)]
+        held = [w.parameter(key) for key in self.buffers()]
+        return w("BatchNormalization", x, *own, *unit, *held, epsilon=self.eps)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         channels = pick.size(1, 4)
         rest = [pick.size(1, 3) for _ in range(pick.int(0, 2))]
-        return cls(channels), [Tensor((pick.size(1, 3), channels, *rest))]
+        return cls(channels, affine=pick.choice([True, False])), [Tensor((pick.size(1, 3), channels, *rest))]
 
 
 @operator(cost="norm", aten="layer_norm native_layer_norm", onnx="LayerNormalization")
@@ -98,11 +114,18 @@ class LayerNorm(Op):
 
     Per element: sum, difference, square, its sum, scale, weight and bias, 7 operations; per row a
     root and three divisions.
+
+    Args:
+        affine: there is a weight; a bias only with one.
     """
 
     normalized_shape: Size
     eps: float = 1e-5
     bias: bool = True
+    affine: bool = True
+
+    def __post_init__(self) -> None:
+        self.need(self.affine or not self.bias, "has a bias only beside a weight")
 
     def shape(self, x: Tensor) -> Tensor:
         self.need(x.rank >= 1, "needs an input of rank 1 or more", x)
@@ -110,14 +133,15 @@ class LayerNorm(Op):
         return x
 
     def weights(self) -> dict[str, tuple[Size, ...]]:
-        weights: dict[str, tuple[Size, ...]] = {"weight": (self.normalized_shape,)}
+        weights: dict[str, tuple[Size, ...]] = {"weight": (self.normalized_shape,)} if self.affine else {}
         if self.bias:
             weights["bias"] = (self.normalized_shape,)
         return weights
 
     def work(self, x: Tensor, y: Tensor) -> Work:
         rows = prod(x.shape[:-1])
-        return Work(vector_flops=(7 if self.bias else 6) * x.numel, transcendentals=4 * rows)
+        each = 5 + int(self.affine) + int(self.bias)
+        return Work(vector_flops=each * x.numel, transcendentals=4 * rows)
 
     def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
         """dx = (g - mean(g) - z mean(g z)) / s for z = (x - mean) / s and g = dy weight.
@@ -125,9 +149,9 @@ class LayerNorm(Op):
         Per element z again 2, sums for weight 2 and bias 1; for dx the product g, the two sums 3, the
         line above 4; per row two divisions for the means.
         """
-        of_x = 8 if wanted[0] else 0
+        of_x = (8 if self.affine else 7) if wanted[0] else 0
         rows = prod(x.shape[:-1])
-        sums = 3 if self.bias else 2
+        sums = 2 * int(self.affine) + int(self.bias)
         return Work(vector_flops=(2 + sums + of_x) * x.numel, transcendentals=2 * rows if wanted[0] else 0)
 
     def saved(self, x: Tensor, y: Tensor) -> Saved:
@@ -140,7 +164,7 @@ class LayerNorm(Op):
     def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
         return Parallelism(width=y.numel, tree=ceil_log2(self.normalized_shape))
 
-    def loops(self, tally: Tally, x: Any, *, weight: Any, bias: Any = None) -> Any:
+    def loops(self, tally: Tally, x: Any, *, weight: Any = None, bias: Any = None) -> Any:
         import numpy as np
 
         rows = x.reshape(-1, x.shape[-1])
@@ -150,20 +174,25 @@ class LayerNorm(Op):
             variance = sum((v - mean) ** 2 for v in row) / len(row)
             for j, v in enumerate(row):
                 shift = 0.0 if bias is None else bias[j]
-                y[i, j] = (v - mean) / (variance + self.eps) ** 0.5 * weight[j] + shift
+                factor = 1.0 if weight is None else weight[j]
+                y[i, j] = (v - mean) / (variance + self.eps) ** 0.5 * factor + shift
         return y.reshape(x.shape)
 
     def torch(self, torch: Any) -> Any:
-        return torch.nn.LayerNorm(self.normalized_shape, self.eps, bias=self.bias)
+        return torch.nn.LayerNorm(self.normalized_shape, self.eps, self.affine, bias=self.bias)
 
     def to_onnx(self, w: OnnxWriter, x: str) -> str:
-        return w("LayerNormalization", x, *map(w.parameter, self.weights()), axis=-1, epsilon=self.eps)
+        import numpy as np
+
+        own = [w.parameter(key) for key in self.weights()] or [w.table(np.ones(int(self.normalized_shape)))]
+        return w("LayerNormalization", x, *own, axis=-1, epsilon=self.eps)
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         width = pick.size(2, 6)
         lead = [pick.size(1, 3) for _ in range(pick.int(0, 2))]
-        return cls(width, bias=pick.choice([True, False])), [Tensor((*lead, width))]
+        bias, affine = pick.choice([(True, True), (False, True), (False, False)])
+        return cls(width, 1e-5, bias, affine), [Tensor((*lead, width))]
 
 
 @operator(cost="norm", aten="rms_norm", onnx="RMSNormalization SimplifiedLayerNormalization")
@@ -260,11 +289,15 @@ class GroupNorm(Op):
 
     Counted as layer norm: 7 operations an element; per group a root and three divisions.
     Source: Wu and He 2018, arXiv:1803.08494.
+
+    Args:
+        affine: there are a weight and a bias.
     """
 
     num_groups: Size
     num_channels: Size
     eps: float = 1e-5
+    affine: bool = True
 
     def shape(self, x: Tensor) -> Tensor:
         self.need(x.rank >= 2, "needs an input of rank 2 or more", x)
@@ -274,10 +307,12 @@ class GroupNorm(Op):
         return x
 
     def weights(self) -> dict[str, tuple[Size, ...]]:
-        return {"weight": (self.num_channels,), "bias": (self.num_channels,)}
+        return {"weight": (self.num_channels,), "bias": (self.num_channels,)} if self.affine else {}
 
     def work(self, x: Tensor, y: Tensor) -> Work:
-        return Work(vector_flops=7 * x.numel, transcendentals=4 * x.shape[0] * self.num_groups)
+        return Work(
+            vector_flops=(7 if self.affine else 5) * x.numel, transcendentals=4 * x.shape[0] * self.num_groups
+        )
 
     def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
         """dx = (g - mean(g) - z mean(g z)) / s for z = (x - mean) / s and g = dy weight.
@@ -285,9 +320,9 @@ class GroupNorm(Op):
         Per element z again 2, sums for weight and bias 3; for dx the product g, the two sums 3, the
         line above 4; per group two divisions for the means.
         """
-        of_x = 8 if wanted[0] else 0
+        of_x, own = (8 if self.affine else 7) if wanted[0] else 0, 3 if self.affine else 0
         groups = x.shape[0] * self.num_groups
-        return Work(vector_flops=(5 + of_x) * x.numel, transcendentals=2 * groups if wanted[0] else 0)
+        return Work(vector_flops=(2 + own + of_x) * x.numel, transcendentals=2 * groups if wanted[0] else 0)
 
     def saved(self, x: Tensor, y: Tensor) -> Saved:
         per_group = Tensor((x.shape[0], self.num_groups), "fp32")
@@ -300,7 +335,7 @@ class GroupNorm(Op):
         each = floor_div(prod(x.shape[1:]), self.num_groups)
         return Parallelism(width=y.numel, tree=ceil_log2(each))
 
-    def loops(self, tally: Tally, x: Any, *, weight: Any, bias: Any) -> Any:
+    def loops(self, tally: Tally, x: Any, *, weight: Any = None, bias: Any = None) -> Any:
         import numpy as np
 
         y, each = np.empty_like(x), self.num_channels // self.num_groups
@@ -310,11 +345,13 @@ class GroupNorm(Op):
                 mean = sum(values) / len(values)
                 variance = sum((v - mean) ** 2 for v in values) / len(values)
                 for c in range(first, first + each):
-                    y[b, c] = (x[b, c] - mean) / (variance + self.eps) ** 0.5 * weight[c] + bias[c]
+                    y[b, c] = (x[b, c] - mean) / (variance + self.eps) ** 0.5
+                    if self.affine:
+                        y[b, c] = y[b, c] * weight[c] + bias[c]
         return y
 
     def torch(self, torch: Any) -> Any:
-        return torch.nn.GroupNorm(self.num_groups, self.num_channels, self.eps)
+        return torch.nn.GroupNorm(self.num_groups, self.num_channels, self.eps, self.affine)
 
     def to_onnx(self, w: OnnxWriter, x: str) -> str:
         import numpy as np
@@ -323,6 +360,8 @@ class GroupNorm(Op):
         rows = w("Reshape", x, w.ints(shape[0], groups, -1))
         unit = [w.table(np.full(groups, value)) for value in (1.0, 0.0)]
         rows = w("InstanceNormalization", rows, *unit, epsilon=self.eps)
+        if not self.affine:
+            return w("Reshape", rows, w.ints(*shape))
         side = w.ints(self.num_channels, *[1] * (len(shape) - 2))
         weight, bias = (w("Reshape", w.parameter(key), side) for key in ("weight", "bias"))
         return w("Add", w("Mul", w("Reshape", rows, w.ints(*shape)), weight), bias)
@@ -332,4 +371,5 @@ class GroupNorm(Op):
         # two channels a group or more: a single value has no variance
         groups, each = pick.size(1, 3), pick.int(2, 3)
         rest = [pick.size(1, 3) for _ in range(pick.int(0, 2))]
-        return cls(groups, groups * each), [Tensor((pick.size(1, 2), groups * each, *rest))]
+        op = cls(groups, groups * each, affine=pick.choice([True, False]))
+        return op, [Tensor((pick.size(1, 2), groups * each, *rest))]

@@ -26,7 +26,8 @@ class _Recurrent(Op):
     """What the cells share: x[B, T, I] -> y[B, T, H * directions], batch first.
 
     Each layer and direction has weight_ih[g H, in], weight_hh[g H, H] and two biases, g gates;
-    macs = B T g H (in + H) each. Only the state is kept between calls, whatever T.
+    macs = B T g H (in + H) each. Only the state is kept between calls, whatever T. With `final` the
+    states after the last step, [layers * directions, B, H], are outputs too.
     """
 
     __slots__ = ()
@@ -46,17 +47,20 @@ class _Recurrent(Op):
     num_layers: int
     bias: bool
     bidirectional: bool
+    final: bool
 
     @property
     def directions(self) -> int:
         """1, or 2 when bidirectional."""
         return 2 if self.bidirectional else 1
 
-    def shape(self, x: Tensor) -> Tensor:
+    def shape(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         self.need(self.num_layers >= 1, "needs at least one layer", x)
         self.need(x.rank == 3, "needs an input of rank 3", x)
         self.match(x.shape[2], self.input_size, "input_size", x)
-        return x.with_last(self.hidden_size * self.directions)
+        y = x.with_last(self.hidden_size * self.directions)
+        last = x.with_shape(self.num_layers * self.directions, x.shape[0], self.hidden_size)
+        return (y, *[last for _ in self.states]) if self.final else y
 
     def _cells(self) -> list[tuple[str, Size]]:
         """(name suffix, input width) of every layer and direction."""
@@ -76,11 +80,11 @@ class _Recurrent(Op):
                 found[f"bias_hh_{name}"] = (rows,)
         return found
 
-    def state(self, x: Tensor, y: Tensor) -> dict[str, tuple[Size, ...]]:
+    def state(self, x: Tensor, y: Tensor, *finals: Tensor) -> dict[str, tuple[Size, ...]]:
         held = (self.num_layers * self.directions, x.shape[0], self.hidden_size)
         return dict.fromkeys(self.states, held)
 
-    def work(self, x: Tensor, y: Tensor) -> Work:
+    def work(self, x: Tensor, y: Tensor, *finals: Tensor) -> Work:
         steps = x.shape[0] * x.shape[1]
         total = Work()
         for _, width in self._cells():
@@ -94,7 +98,7 @@ class _Recurrent(Op):
             )
         return total
 
-    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
+    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor, *finals: Tensor) -> Work:
         """Back through time: for each step and cell products with both matrices, and with both inputs.
 
         The way back to the input of a first layer is left out where its gradient is not wanted, and that
@@ -113,7 +117,7 @@ class _Recurrent(Op):
             )
         return total
 
-    def saved(self, x: Tensor, y: Tensor) -> Saved:
+    def saved(self, x: Tensor, y: Tensor, *finals: Tensor) -> Saved:
         """Input and output; the gates (and cell states) of every step, and the layers in between."""
         batch, steps, _ = x.shape
         cells, between = self.num_layers * self.directions, (self.num_layers - 1) * self.directions
@@ -122,11 +126,11 @@ class _Recurrent(Op):
             extra["layers"] = x.with_shape(between, batch, steps, self.hidden_size)
         return Saved((0,), (0,), extra)
 
-    def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
+    def primitives(self, x: Tensor, y: Tensor, *finals: Tensor) -> dict[str, Size]:
         macs = self.work(x, y).macs
         return {MATMUL: macs, SEQUENTIAL: x.numel + y.numel, BROADCAST: macs, REDUCE: macs}
 
-    def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
+    def parallelism(self, x: Tensor, y: Tensor, *finals: Tensor) -> Parallelism:
         # the two directions run side by side, layers and steps one after the other
         return Parallelism(
             width=x.shape[0] * self.gates * self.hidden_size * self.directions,
@@ -141,7 +145,9 @@ class _Recurrent(Op):
         import numpy as np
 
         layer_input, outputs = x, []
-        for at, (name, _) in enumerate(self._cells()):
+        cells = self._cells()
+        last = np.zeros((len(self.states), len(cells), len(x), self.hidden_size), x.dtype)
+        for at, (name, _) in enumerate(cells):
             w_ih, w_hh = weights[f"weight_ih_{name}"], weights[f"weight_hh_{name}"]
             b_ih = weights.get(f"bias_ih_{name}", np.zeros(len(w_ih)))
             b_hh = weights.get(f"bias_hh_{name}", np.zeros(len(w_ih)))
@@ -160,29 +166,31 @@ class _Recurrent(Op):
                             tally.macs += 1
                     h, c = self._step(np, gi, gh, h, c)
                     y[b, t] = h
+                last[:, at, b] = [h, c][: len(self.states)]
             outputs.append(y)
             if (at + 1) % self.directions == 0:
                 layer_input, outputs = np.concatenate(outputs, 2), []
-        return layer_input
+        return (layer_input, *last) if self.final else layer_input
 
     def torch(self, torch: Any) -> Any:
         made = getattr(torch.nn, type(self).__name__)
 
-        names: tuple[str, ...] = self.states
+        names, final = self.states, self.final
 
         class First(made):
             def forward(self, x: Any, state: Any = None) -> Any:
                 past: Any = tuple(state[n] for n in names) if state else None
                 y, kept = super().forward(x, past[0] if past and len(names) == 1 else past)
+                each = kept if len(names) > 1 else (kept,)
                 if state is not None:
-                    state.update(zip(names, kept if len(names) > 1 else (kept,), strict=True))
-                return y
+                    state.update(zip(names, each, strict=True))
+                return (y, *each) if final else y
 
         extra = {"nonlinearity": self.nonlinearity} if isinstance(self, RNN) else {}
         return First(self.input_size, self.hidden_size, self.num_layers, bias=self.bias, batch_first=True,
                      bidirectional=self.bidirectional, **extra)  # fmt: skip
 
-    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+    def to_onnx(self, w: OnnxWriter, x: str) -> str | list[str]:
         """One ONNX node a layer, time first, over gates in ONNX's order."""
         batch, steps, _ = w.node.ins[0].shape
 
@@ -200,20 +208,25 @@ class _Recurrent(Op):
                 rows.append(w("Unsqueeze", row, w.ints(0)))
             return rows[0] if len(rows) == 1 else w("Concat", *rows, axis=0)
 
-        y = w("Transpose", x, perm=(1, 0, 2))
+        y, last = w("Transpose", x, perm=(1, 0, 2)), []
         for layer in range(self.num_layers):
             cells = [name for name, _ in self._cells()][layer * self.directions :][: self.directions]
             weights = [stacked("weight_ih"), stacked("weight_hh")]
-            full = w(
+            full, *ends = w(
                 type(self).__name__, y, *weights, *([stacked("bias_ih", "bias_hh")] if self.bias else []),
                 hidden_size=self.hidden_size,
-                direction="bidirectional" if self.bidirectional else "forward", **self._onnx_form(),
+                direction="bidirectional" if self.bidirectional else "forward", outputs=1 + len(self.states),
+                **self._onnx_form(),
             )  # fmt: skip
+            last.append(ends)
             # [T, directions, B, H]
             if self.bidirectional:
                 full = w("Transpose", full, perm=(0, 2, 1, 3))
             y = w("Reshape", full, w.ints(steps, batch, self.hidden_size * self.directions))
-        return w("Transpose", y, perm=(1, 0, 2))
+        y = w("Transpose", y, perm=(1, 0, 2))
+        if not self.final:
+            return y
+        return [y, *[w("Concat", *[ends[i] for ends in last], axis=0) for i in range(len(self.states))]]
 
     def _onnx_form(self) -> dict[str, Any]:
         """Attributes by which ONNX computes what PyTorch does."""
@@ -226,7 +239,7 @@ class _Recurrent(Op):
         extra = {"nonlinearity": pick.choice(["tanh", "relu"])} if cls is RNN else {}
         op = make(
             width, pick.size(1, 3), pick.int(1, 2), pick.choice([True, False]), pick.choice([True, False]),
-            **extra,
+            final=pick.choice([True, False]), **extra,
         )  # fmt: skip
         return op, [Tensor((pick.size(1, 2), pick.size(1, 4), width))]
 
@@ -248,13 +261,14 @@ class RNN(_Recurrent):
     bias: bool = True
     bidirectional: bool = False
     nonlinearity: str = "tanh"
+    final: bool = False
 
     def __post_init__(self) -> None:
         if self.nonlinearity not in ("tanh", "relu"):
             raise unknown("nonlinearity", str(self.nonlinearity), ("tanh", "relu"))
 
-    def work(self, x: Tensor, y: Tensor) -> Work:
-        work = _Recurrent.work(self, x, y)
+    def work(self, x: Tensor, y: Tensor, *finals: Tensor) -> Work:
+        work = _Recurrent.work(self, x, y, *finals)
         if self.nonlinearity == "tanh":
             return work
         return Work(macs=work.macs, vector_flops=work.vector_flops + work.transcendentals)
@@ -280,6 +294,7 @@ class LSTM(_Recurrent):
     num_layers: int = 1
     bias: bool = True
     bidirectional: bool = False
+    final: bool = False
     gates = 4
     vector_per_unit = 7
     transcendental_per_unit = 8
@@ -311,6 +326,7 @@ class GRU(_Recurrent):
     num_layers: int = 1
     bias: bool = True
     bidirectional: bool = False
+    final: bool = False
     gates = 3
     vector_per_unit = 7
     transcendental_per_unit = 5

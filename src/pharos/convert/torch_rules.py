@@ -1,0 +1,442 @@
+"""PyTorch rules: one small function a call, from tensors and arguments to our operators."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from pharos.convert.torch_record import TorchReader
+from pharos.graph.graph import Value
+from pharos.graph.op import Op
+from pharos.ops.activation import Activation, Softmax
+from pharos.ops.attention import Attention
+from pharos.ops.conv import Conv1d, Conv2d, ConvTranspose2d
+from pharos.ops.elementwise import Add, Mul
+from pharos.ops.embedding import Embedding, EmbeddingBag
+from pharos.ops.linear import Linear, MatMul
+from pharos.ops.norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from pharos.ops.recurrent import GRU, LSTM, RNN
+from pharos.ops.shape_ops import Expand, Reshape, Split, Transpose
+from pharos.ops.supplied import Supplied
+from pharos.quantity.sizes import is_int, prod
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+# Calls that neither compute nor make a tensor.
+UNSEEN = {"prim::device", "prim::layout", "aten::sym_size", "aten::sym_stride", "aten::sym_numel",
+          "aten::sym_storage_offset", "aten::is_contiguous", "aten::size", "aten::stride", "aten::_local_scalar_dense",
+          "aten::is_same_size", "aten::equal", "aten::item", "aten::is_nonzero", "aten::_assert_async",
+          "aten::_assert_scalar", "aten::sym_constrain_range", "aten::sym_constrain_range_for_size",
+          "aten::record_stream", "prim::dtype", "aten::dim"}  # fmt: skip
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Registers ``rule(reader, *arguments of the call) -> value or values`` for names of PyTorch operators."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            RULES[name if "::" in name else f"aten::{name}"] = function
+        return function
+
+    return register
+
+
+def find_rule(name: str) -> Rule | None:
+    """The rule for a call, the user's own before ours."""
+    for room in ("torch_shapes", "torch_small"):
+        import_module(f"pharos.convert.{room}")
+    return RULES.get(name)
+
+
+def with_weights(r: TorchReader, kind: str, op: Op, *values: Value, **weights: Any) -> Any:
+    """Appends an operator with its weights: parameters are its own, what was computed is given to it."""
+    expected, names, given = op.weights() | op.buffers(), {}, {}
+    for key, t in weights.items():
+        if t is None:
+            continue
+        name = r.parameter(t)
+        if name is None or name in r.deferred or r.constants[name].tensor.shape != expected[key]:
+            given[key] = r.of(t)
+        else:
+            names[key] = name
+    if not given:
+        return r.put(kind, op, *values, **names)
+    return r.put(kind, Supplied.around(op, list(given), len(values)), *values, *given.values(), **names)
+
+
+@rule("linear")
+def _linear(r: TorchReader, input: Any, weight: Any, bias: Any = None) -> Value:
+    x, name = r.of(input), r.parameter(weight)
+    out, width = r.sizes(weight.shape) if weight.dim() == 2 else (1, r.size(weight.shape[0]))
+    if name in r.deferred and r.constants[name].turned:
+        source = r.deferred[name][1]
+        op = Linear(width, out, bias is not None, True)
+        if source not in r.deferred and (bias is None or r.parameter(bias) is not None):
+            names = {"weight": source} | ({} if bias is None else {"bias": str(r.parameter(bias))})
+            return r.put("linear", op, x, **names)
+    y = with_weights(r, "linear", Linear(width, out, bias is not None), x, weight=weight, bias=bias)
+    if weight.dim() == 2:
+        return y
+    return r.put("reshape", Reshape(y.shape[:-1]), y)
+
+
+@rule("addmm", "_addmm_activation")
+def _addmm(
+    r: TorchReader, self: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1, **_: Any
+) -> Value:
+    if beta != 1 or alpha != 1:
+        raise NotImplementedError("scaled sums")
+    name = r.parameter(mat2)
+    if name is None:
+        y = r.put("matmul", MatMul(), r.of(mat1), r.of(mat2))
+        return r.put("add", Add(), y, r.of(self))
+    width, out = r.sizes(mat2.shape)
+    biased = r.parameter(self) is not None and r.sizes(self.shape) == (out,)
+    y = _by_matrix(r, mat1, mat2, self if biased else None, width, out)
+    return y if biased else r.put("add", Add(), y, r.of(self))
+
+
+@rule("mm")
+def _mm(r: TorchReader, self: Any, mat2: Any, **_: Any) -> Value:
+    if r.parameter(mat2) is None:
+        return r.put("matmul", MatMul(), r.of(self), r.of(mat2))
+    return _by_matrix(r, self, mat2, None, *r.sizes(mat2.shape))
+
+
+def _by_matrix(r: TorchReader, x: Any, weight: Any, bias: Any, width: Any, out: Any) -> Value:
+    """x W + b for a parameter stored [in, out], or the transpose of one stored [out, in]."""
+    name = r.parameter(weight)
+    assert name is not None
+    turned = name in r.deferred and r.constants[name].turned
+    source = r.deferred[name][1] if turned else name
+    if name in r.deferred and (not turned or source in r.deferred):
+        y = r.put("matmul", MatMul(), r.of(x), r.of(weight))
+        return y if bias is None else r.put("add", Add(), y, r.of(bias))
+    names = {"weight": source} | ({} if bias is None else {"bias": str(r.parameter(bias))})
+    return r.put("linear", Linear(width, out, bias is not None, not turned), r.of(x), **names)
+
+
+@rule("bmm", "matmul")
+def _matmul(r: TorchReader, a: Any, b: Any, **_: Any) -> Value:
+    if b.dim() == 2 and a.dim() >= 2 and r.parameter(b) is not None:
+        return _by_matrix(r, a, b, None, *r.sizes(b.shape))
+    x, y = r.of(a), r.of(b)
+    if a.dim() == 1:
+        x = r.put("reshape", Reshape((1, *x.shape)), x)
+    if b.dim() == 1:
+        y = r.put("reshape", Reshape((*y.shape, 1)), y)
+    made = r.put("matmul", MatMul(), x, y)
+    if a.dim() == 1:
+        made = r.put("reshape", Reshape((*made.shape[:-2], made.shape[-1])), made)
+    return r.put("reshape", Reshape(made.shape[:-1]), made) if b.dim() == 1 else made
+
+
+@rule("baddbmm")
+def _baddbmm(
+    r: TorchReader, self: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1, **_: Any
+) -> Value:
+    y = r.put("matmul", MatMul(), r.of(batch1), r.of(batch2))
+    y = y if alpha == 1 else r.put("mul", Mul(scalar=float(alpha)), y)
+    if beta == 0:
+        return y
+    added = r.of(self)
+    added = added if beta == 1 else r.put("mul", Mul(scalar=float(beta)), added)
+    return r.put("add", Add(), y, added)
+
+
+@rule("mv", "dot")
+def _vector(r: TorchReader, self: Any, other: Any, **_: Any) -> Value:
+    return _matmul(r, self, other)
+
+
+@rule("convolution", "_convolution", "cudnn_convolution", "mkldnn_convolution")
+def _convolution(
+    r: TorchReader, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
+    transposed: bool, output_padding: Any, groups: int, *_: Any,
+) -> Value:  # fmt: skip
+    x, shape = r.of(input), r.sizes(weight.shape)
+    n, unbatched = len(shape) - 2, input.dim() == len(shape) - 1
+    if unbatched:
+        x = r.put("reshape", Reshape((1, *x.shape)), x)
+    stride, padding, dilation, output_padding = (
+        tuple(v) * (n if len(v) == 1 else 1) for v in (stride, padding, dilation, output_padding)
+    )
+    kernel, biased = shape[2:], bias is not None
+    if transposed:
+        op = _transposed(n, shape, kernel, stride, padding, output_padding, groups, biased, dilation)
+    else:
+        channels = (shape[1] * groups, shape[0])
+        if n == 1:
+            op = Conv1d(*channels, kernel[0], stride[0], padding[0], dilation[0], groups, biased)
+        elif n == 2:
+            op = Conv2d(*channels, kernel, stride, padding, dilation, groups, biased)
+        else:
+            from pharos.ops.conv import Conv3d  # type: ignore[attr-defined]
+
+            op = Conv3d(*channels, kernel, stride, padding, dilation, groups, biased)
+    y = with_weights(r, "conv", op, x, weight=weight, bias=bias)
+    return r.put("reshape", Reshape(y.shape[1:]), y) if unbatched else y
+
+
+def _transposed(n: int, shape: Any, kernel: Any, stride: Any, padding: Any, extra: Any, groups: int, biased: bool,
+                dilation: Any) -> Op:  # fmt: skip
+    channels = (shape[0], shape[1] * groups)
+    if n == 2:
+        return ConvTranspose2d(*channels, kernel, stride, padding, extra, groups, biased, dilation)
+    from pharos.ops import conv
+
+    if n == 1 and hasattr(conv, "ConvTranspose1d"):
+        return conv.ConvTranspose1d(
+            *channels, kernel[0], stride[0], padding[0], extra[0], groups, biased, dilation[0]
+        )  # type: ignore[attr-defined]
+    if n == 3 and hasattr(conv, "ConvTranspose3d"):
+        return conv.ConvTranspose3d(*channels, kernel, stride, padding, extra, groups, biased, dilation)  # type: ignore[attr-defined]
+    raise NotImplementedError(f"transposed convolution of {n} dimensions")
+
+
+@rule("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit",
+      "batch_norm", "miopen_batch_norm", "_batch_norm_with_update", "_batch_norm_no_update")  # fmt: skip
+def _batch_norm(
+    r: TorchReader, input: Any, weight: Any, bias: Any, running_mean: Any = None, running_var: Any = None, *rest: Any,
+    **_: Any,
+) -> Any:  # fmt: skip
+    x = r.of(input)
+    eps = float(rest[-1]) if rest else 1e-5
+    op = BatchNorm(x.shape[1], eps)
+    y = with_weights(
+        r, "norm", op, x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var
+    )
+    return (y, None, None)
+
+
+@rule("native_layer_norm")
+def _layer_norm(r: TorchReader, input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> Any:
+    x, over = r.of(input), len(normalized_shape)
+    width = prod(r.sizes(normalized_shape))
+    lead = x.shape[: x.tensor.rank - over]
+    flat = x if over == 1 else r.put("reshape", Reshape((*lead, width)), x)
+    if weight is None or over > 1:
+        y = r.put("norm", LayerNorm(width, eps, False, affine=False), flat)
+        y = y if over == 1 else r.put("reshape", Reshape(x.shape), y)
+        if weight is not None:
+            y = r.put("mul", Mul(), y, r.of(weight))
+            y = y if bias is None else r.put("add", Add(), y, r.of(bias))
+    else:
+        y = with_weights(r, "norm", LayerNorm(width, eps, bias is not None), x, weight=weight, bias=bias)
+    return (y, None, None)
+
+
+@rule("rms_norm", "_fused_rms_norm")
+def _rms_norm(r: TorchReader, input: Any, normalized_shape: Any, weight: Any = None, eps: Any = None) -> Any:
+    x = r.of(input)
+    if len(normalized_shape) != 1:
+        raise NotImplementedError("over several dimensions")
+    width = r.size(normalized_shape[0])
+    op = RMSNorm(width, 1.1920929e-07 if eps is None else float(eps), affine=weight is not None)
+    return with_weights(r, "norm", op, x, weight=weight)
+
+
+@rule("native_group_norm")
+def _group_norm(
+    r: TorchReader, input: Any, weight: Any, bias: Any, n: Any, c: Any, hw: Any, group: int, eps: float
+) -> Any:
+    x = r.of(input)
+    op = GroupNorm(group, r.size(c), eps, affine=weight is not None)
+    return (with_weights(r, "norm", op, x, weight=weight, bias=bias), None, None)
+
+
+@rule("embedding")
+def _embedding(r: TorchReader, weight: Any, indices: Any, *_: Any, **__: Any) -> Value:
+    rows, width = r.sizes(weight.shape)
+    return with_weights(r, "embedding", Embedding(rows, width), r.of(indices), weight=weight)
+
+
+def _embedding_bag(
+    r: TorchReader, input: Any, weight: Any, offsets: Any = None, max_norm: Any = None, norm_type: Any = 2.0,
+    scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False, per_sample_weights: Any = None,
+    include_last_offset: bool = False, padding_idx: Any = None,
+) -> Value:  # fmt: skip
+    """F.embedding_bag; ragged bags are taken as long as they are on average."""
+    x = r.of(input)
+    rows, width = r.sizes(weight.shape)
+    if input.dim() == 1:
+        if offsets is None:
+            raise ValueError("has no offsets")
+        bags = r.size(offsets.shape[0]) - int(include_last_offset)
+        total = x.shape[0]
+        if not (is_int(total) and is_int(bags)) or total % bags:
+            raise NotImplementedError("bags of several lengths")
+        x = r.put("reshape", Reshape((bags, total // bags)), x)
+    if per_sample_weights is not None or mode == "max":
+        raise NotImplementedError("weighted or largest rows")
+    return with_weights(r, "embedding_bag", EmbeddingBag(rows, width, mode), x, weight=weight)
+
+
+@rule("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu",
+      "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention")  # fmt: skip
+def _attention(
+    r: TorchReader, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: Any = None, enable_gqa: bool = False, **_: Any,
+) -> Value:  # fmt: skip
+    q, k, v = (r.of(t) for t in (query, key, value))
+    lead = q.shape[:-2]
+
+    def four(x: Value) -> Value:
+        """[batch, heads, tokens, width], whatever there is before."""
+        if x.tensor.rank == 4:
+            return x
+        before = x.shape[:-2]
+        target = (prod(before[:-1]), before[-1]) if len(before) >= 2 else (1, prod(before))
+        return r.put("reshape", Reshape((*target, *x.shape[-2:])), x)
+
+    queries, keys = q.shape[-2], k.shape[-2]
+    causal = bool(is_causal) and queries == keys
+    op = Attention(causal=causal, scale=None if scale is None else float(scale))
+    more = []
+    if attn_mask is not None:
+        mask = r.of(attn_mask)
+        if mask.tensor.rank < 4:
+            mask = r.put("reshape", Reshape((*[1] * (4 - mask.tensor.rank), *mask.shape)), mask)
+        more.append(mask)
+    y = r.put("attention", op, four(q), four(k), four(v), *more)
+    wanted = (*lead, queries, v.shape[-1])
+    return y if y.tensor.rank == len(wanted) else r.put("reshape", Reshape(wanted), y)
+
+
+def _recurrent(cls: Any, states: int, **options: Any) -> Rule:
+    def recurrent(r: TorchReader, input: Any, *arguments: Any) -> Any:
+        if isinstance(arguments[1], (list, tuple)):
+            hx, params, biased, layers, _, _, both, first = arguments
+            ragged = False
+        else:
+            # packed: data, batch sizes, hx, params, ...
+            _, hx, params, biased, layers, _, _, both = arguments
+            ragged, first = True, False
+        x = r.of(input)
+        if ragged:
+            x = r.put("reshape", Reshape((1, *x.shape)), x)
+        width, each = r.size(params[0].shape[1]), 4 if biased else 2
+        hidden = r.size(params[1].shape[1])
+        if len(params) != each * layers * (2 if both else 1):
+            raise NotImplementedError("projected states")
+        op = cls(width, hidden, layers, biased, both, final=True, **options)
+        names = dict(zip(_order(layers, both, biased), params, strict=True))
+        if not first and not ragged:
+            # the same elements, batch first: no arithmetic depends on which comes first
+            x = r.put("transpose", Transpose((1, 0, 2), view=True), x)
+        y, *last = with_weights(r, op.kind, op, x, **names)
+        if ragged:
+            # counted as one sequence of all the steps, which is what is computed
+            return (
+                r.put("reshape", Reshape(y.shape[1:]), y),
+                *[_as(r, t, held) for t, held in zip(last, _list(hx))],
+            )
+        return (y if first else r.put("transpose", Transpose((1, 0, 2), view=True), y), *last)
+
+    return recurrent
+
+
+def _list(x: Any) -> list[Any]:
+    return list(x) if isinstance(x, (list, tuple)) else [x]
+
+
+def _as(r: TorchReader, value: Value, t: Any) -> Value:
+    """A state of packed sequences has the size of the batch."""
+    return r.put("expand", Expand(r.sizes(t.shape)), value)
+
+
+def _order(layers: int, both: bool, biased: bool) -> list[str]:
+    """Names of a recurrent module's weights in the order PyTorch passes them."""
+    found = []
+    for layer in range(layers):
+        for suffix in ("", "_reverse")[: 2 if both else 1]:
+            kinds = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if biased else [])]
+            found += [f"{kind}_l{layer}{suffix}" for kind in kinds]
+    return found
+
+
+@rule("_softmax", "softmax", "_safe_softmax")
+def _softmax(r: TorchReader, self: Any, dim: int, *_: Any, **__: Any) -> Value:
+    return r.put("softmax", Softmax(dim), r.of(self))
+
+
+@rule("_log_softmax", "log_softmax")
+def _log_softmax(r: TorchReader, self: Any, dim: int, *_: Any, **__: Any) -> Value:
+    return r.put("softmax", Softmax(dim, True), r.of(self))
+
+
+@rule("glu")
+def _glu(r: TorchReader, self: Any, dim: int = -1) -> Value:
+    x = r.of(self)
+    half = x.shape[dim] // 2
+    a, b = r.put("split", Split((half, half), dim % x.tensor.rank), x)
+    return r.put("mul", Mul(), a, r.put("sigmoid", Activation("sigmoid"), b))
+
+
+def _grouped_mm(
+    r: TorchReader, mat_a: Any, mat_b: Any, *, offs: Any = None, bias: Any = None, out_dtype: Any = None
+) -> Value:
+    """Rows in groups, each with a matrix of its own: every row meets one matrix."""
+    from pharos.ops.grouped import GroupedMatMul
+
+    a, b = r.of(mat_a), r.of(mat_b)
+    if a.tensor.rank == 3:
+        return r.put("matmul", MatMul(), a, b)
+    if offs is None or a.tensor.rank != 2 or b.tensor.rank != 3:
+        raise NotImplementedError("groups along the inner size")
+    y = r.put("grouped_matmul", GroupedMatMul(), a, b, r.of(offs))
+    return y if bias is None else r.put("add", Add(), y, r.of(bias))
+
+
+def whole_calls(torch: Any) -> dict[Any, tuple[str, Rule, Any]]:
+    """Calls that are noted as they are written: function -> (name, rule, what gives the shape of its result)."""
+    functional = torch.nn.functional
+
+    def linear_shape(torch: Any, input: Any, weight: Any, bias: Any = None) -> Any:
+        if weight.dim() != 2:
+            return NotImplemented
+        return input.new_empty((*input.shape[:-1], weight.shape[0]))
+
+    def attention_shape(torch: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
+        return query.new_empty((*query.shape[:-1], value.shape[-1]))
+
+    def grouped_shape(torch: Any, mat_a: Any, mat_b: Any, *_: Any, **__: Any) -> Any:
+        if mat_a.dim() != 2 or mat_b.dim() != 3:
+            return NotImplemented
+        return mat_a.new_empty((mat_a.shape[0], mat_b.shape[2]))
+
+    def rnn_shape(gates: int, states: int) -> Any:
+        def shaped(torch: Any, input: Any, *arguments: Any) -> Any:
+            if not isinstance(arguments[1], (list, tuple)):
+                return NotImplemented
+            hx, both = arguments[0], arguments[6]
+            held = hx if isinstance(hx, (list, tuple)) else (hx,)
+            if len({t.shape[-1] for t in held}) > 1:
+                return NotImplemented
+            out = input.new_empty((*input.shape[:2], held[0].shape[2] * (2 if both else 1)))
+            return (out, *[torch.empty_like(t) for t in held])
+
+        return shaped
+
+    found = {
+        torch._C._nn.linear: ("aten::linear", _linear, linear_shape),
+        torch._C._nn.scaled_dot_product_attention: (
+            "aten::scaled_dot_product_attention",
+            attention,
+            attention_shape,
+        ),
+        torch.matmul: ("aten::matmul", _matmul, None),
+        torch.Tensor.matmul: ("aten::matmul", _matmul, None),
+        torch.Tensor.__matmul__: ("aten::matmul", _matmul, None),
+        torch.Tensor.__rmatmul__: ("aten::matmul", lambda r, a, b: _matmul(r, b, a), None),
+        torch.rms_norm: ("aten::rms_norm", _rms_norm, None),
+        functional.embedding_bag: ("aten::embedding_bag", _embedding_bag, None),
+        torch.lstm: ("aten::lstm", _recurrent(LSTM, 2), rnn_shape(4, 2)),
+        torch.gru: ("aten::gru", _recurrent(GRU, 1), rnn_shape(3, 1)),
+        torch.rnn_tanh: ("aten::rnn_tanh", _recurrent(RNN, 1), rnn_shape(1, 1)),
+        torch.rnn_relu: ("aten::rnn_relu", _recurrent(RNN, 1, nonlinearity="relu"), rnn_shape(1, 1)),
+    }
+    for name in ("_grouped_mm", "grouped_mm"):
+        for place in (torch, functional):
+            if hasattr(place, name):
+                found[getattr(place, name)] = ("aten::_grouped_mm", _grouped_mm, grouped_shape)
+    return found
