@@ -191,7 +191,6 @@ def _recorded(
         reader.stored.setdefault(id(p), (key, p, True))
     for key, b in module.named_buffers():
         reader.stored.setdefault(id(b), (key, b, False))
-    reader.used.update(key for key, _, _ in reader.stored.values())
     environment, symbols = (None, {}) if asked is not None else _environment(torch)
     mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=environment)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
@@ -223,7 +222,6 @@ def _recorded(
         reader.values[path] = value
         reader.bind(fake, path)
     with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
         stack.enter_context(mode)
         if environment is not None:
             from torch._dispatch.python import enable_python_dispatcher

@@ -67,6 +67,8 @@ class TorchReader(Reader):
         self.modules: list[str] = []
         self.leaves: set[str] = set()
         self.reasons: dict[str, str] = {}
+        # values that are one number everywhere
+        self.numbers: dict[str, float] = {}
         # what the call that a rule is being asked about gave
         self.out: Any = None
 
@@ -185,10 +187,14 @@ class TorchReader(Reader):
         else:
             name, _, trainable = found
         if name not in self.constants:
-            self.constants[name] = Constant(self.describe(t), None, (name,) if trainable or found else ())
+            self.constants[name] = self.constant_of(t, name)
         self.held[t] = _Held(name, 0)
         self._memory(t, name)
         return name
+
+    def constant_of(self, t: Any, name: str) -> Constant:
+        """A tensor of the module as a constant."""
+        return Constant(self.describe(t), None, (name,))
 
     def of(self, t: Any) -> Value:
         """The value of a tensor; a parameter becomes one."""
@@ -231,7 +237,7 @@ class TorchReader(Reader):
     def under(self, kind: str) -> str:
         """A free name for an operator of the module that is running."""
         at = self.modules[-1] if self.modules else ""
-        if at in self.leaves and at not in self.used:
+        if at and at in self.leaves and at not in self.used:
             return self.free(at)
         return self.free(f"{at}.{kind}" if at else kind)
 
@@ -242,6 +248,13 @@ class TorchReader(Reader):
         stem = first.rpartition(".")[0] if first and first not in self.owners else ""
         path = self.free(stem) if stem else self.under(kind)
         return self.place(path, op, *values, origins=origins)
+
+    def place(self, path: str, op: Op, *values: Value, origins: dict[str, str], home: str | None = None) -> Any:
+        """As for every reader; what is made can be asked for by its name."""
+        made = super().place(path, op, *values, origins=origins, home=home)
+        for value in made if isinstance(made, tuple) else (made,):
+            self.values[value.name] = value
+        return made
 
     # -- what was called
 
@@ -261,7 +274,6 @@ class TorchReader(Reader):
         results = made if isinstance(made, (tuple, list)) else (made,)
         for t, value in zip(outs, results, strict=False):
             if value is not None and isinstance(t, self.torch.Tensor):
-                self.values.setdefault(value.name, value)
                 self.bind(t, value.name)
 
     def _agrees(self, made: Any, outs: list[Any]) -> bool:
@@ -308,61 +320,51 @@ def tensors_in(torch: Any, tree: Any) -> Iterator[Any]:
 def recording(torch: Any, reader: TorchReader, module: Any, pretend: bool) -> Iterator[None]:
     """Notes every call made of PyTorch inside, with the path of the submodule that makes it.
 
-    Two modes do it: the upper one sees calls that PyTorch would take apart (linear, attention, recurrent
-    layers) while they are whole, the lower one all others. Nothing is patched, and both are gone after.
+    In inference mode a dispatch mode is asked before PyTorch takes a call apart, so that linear layers,
+    attention and recurrent layers arrive whole; those without a rule are taken apart here. Nothing is
+    patched, and the mode is gone after.
 
     Args:
         pretend: the tensors hold no data, so that results of whole calls are only shaped.
     """
     from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-    from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from pharos.convert.torch_rules import UNSEEN, find_rule, whole_calls
+    from pharos.convert.torch_rules import SHAPED, UNSEEN, find_rule
 
-    whole = whole_calls(torch)
-    inside = [0]
+    class Recorder(TorchDispatchMode):
+        inside = False
 
-    class Upper(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            known = whole.get(func)
-            if known is None or inside[0]:
-                return func(*args, **kwargs)
-            name, rule, shaped = known
-            inside[0] += 1
-            try:
-                out = NotImplemented
-                if pretend and shaped is not None:
-                    out = shaped(torch, *args, **kwargs)
-                if out is NotImplemented:
-                    out = func(*args, **kwargs)
-            finally:
-                inside[0] -= 1
-            reader.call(name, rule, args, kwargs, out)
-            return out
-
-    class Lower(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             name = func._schema.name
-            if inside[0] or name in UNSEEN:
+            if name == "aten::detach_":
+                # what torch.tensor does last; there is nothing to detach from
+                return args[0]
+            if self.inside or name in UNSEEN:
                 return func(*args, **kwargs)
-            # what is written over must be known before it is
+            rule = find_rule(name)
+            if rule is None and func._can_decompose():
+                with self:
+                    return func.decompose(*args, **kwargs)
             written = [args[i] if i < len(args) else kwargs.get(a.name)
                        for i, a in enumerate(func._schema.arguments)
                        if a.alias_info is not None and a.alias_info.is_write]  # fmt: skip
-            before = [reader.named(t) for t in written if isinstance(t, torch.Tensor)]
-            inside[0] += 1
+            # the old values must be known before they are written over
+            for t in tensors_in(torch, written):
+                reader.named(t)
+            self.inside = True
             try:
-                out = func(*args, **kwargs)
+                shaped = SHAPED.get(name) if pretend else None
+                out = NotImplemented if shaped is None else shaped(torch, *args, **kwargs)
+                if out is NotImplemented:
+                    out = func(*args, **kwargs)
             finally:
-                inside[0] -= 1
-            if not written:
-                reader.call(name, find_rule(name), args, kwargs, out)
-                return out
-            del before
-            _overwrite(torch, reader, name, written, args, kwargs, out)
+                self.inside = False
+            if written:
+                _overwrite(torch, reader, name, list(tensors_in(torch, written)), args, kwargs, out)
+            else:
+                reader.call(name, rule, args, kwargs, out)
             return out
 
     paths: dict[int, str] = {}
@@ -382,7 +384,7 @@ def recording(torch: Any, reader: TorchReader, module: Any, pretend: bool) -> It
     hooks = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)]
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with Upper(), Lower():
+        with torch.inference_mode(), Recorder():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -416,7 +418,6 @@ def _overwrite(
     for t, value in zip(returned or targets, results, strict=False):
         if value is None:
             continue
-        reader.values.setdefault(value.name, value)
         if any(t is w for w in targets):
             reader.assign(t, value.name)
         elif any(t is f for f in fresh):

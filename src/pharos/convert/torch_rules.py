@@ -9,9 +9,13 @@ from pharos.graph.graph import Value
 from pharos.graph.op import Op
 from pharos.ops.activation import Activation, Softmax
 from pharos.ops.attention import Attention
-from pharos.ops.conv import Conv1d, Conv2d, ConvTranspose2d
+from pharos.ops.conv import Conv1d, Conv2d, Conv3d
+from pharos.ops.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from pharos.ops.compare import Where
+from pharos.ops.copies import Full
 from pharos.ops.elementwise import Add, Mul
 from pharos.ops.embedding import Embedding, EmbeddingBag
+from pharos.ops.instance_norm import InstanceNorm
 from pharos.ops.linear import Linear, MatMul
 from pharos.ops.norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from pharos.ops.recurrent import GRU, LSTM, RNN
@@ -162,54 +166,67 @@ def _convolution(
     )
     kernel, biased = shape[2:], bias is not None
     if transposed:
-        op = _transposed(n, shape, kernel, stride, padding, output_padding, groups, biased, dilation)
+        made: Any = (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)[n - 1]
+        channels, rest = (shape[0], shape[1] * groups), (groups, biased, dilation)
+        op = made(*channels, kernel, stride, padding, output_padding, *rest)
+    elif n == 1:
+        op = Conv1d(shape[1] * groups, shape[0], kernel[0], stride[0], padding[0], dilation[0], groups, biased)
     else:
-        channels = (shape[1] * groups, shape[0])
-        if n == 1:
-            op = Conv1d(*channels, kernel[0], stride[0], padding[0], dilation[0], groups, biased)
-        elif n == 2:
-            op = Conv2d(*channels, kernel, stride, padding, dilation, groups, biased)
-        else:
-            from pharos.ops.conv import Conv3d  # type: ignore[attr-defined]
-
-            op = Conv3d(*channels, kernel, stride, padding, dilation, groups, biased)
+        made = Conv2d if n == 2 else Conv3d
+        op = made(shape[1] * groups, shape[0], kernel, stride, padding, dilation, groups, biased)
     y = with_weights(r, "conv", op, x, weight=weight, bias=bias)
     return r.put("reshape", Reshape(y.shape[1:]), y) if unbatched else y
 
 
-def _transposed(n: int, shape: Any, kernel: Any, stride: Any, padding: Any, extra: Any, groups: int, biased: bool,
-                dilation: Any) -> Op:  # fmt: skip
-    channels = (shape[0], shape[1] * groups)
-    if n == 2:
-        return ConvTranspose2d(*channels, kernel, stride, padding, extra, groups, biased, dilation)
-    from pharos.ops import conv
-
-    if n == 1 and hasattr(conv, "ConvTranspose1d"):
-        return conv.ConvTranspose1d(
-            *channels, kernel[0], stride[0], padding[0], extra[0], groups, biased, dilation[0]
-        )  # type: ignore[attr-defined]
-    if n == 3 and hasattr(conv, "ConvTranspose3d"):
-        return conv.ConvTranspose3d(*channels, kernel, stride, padding, extra, groups, biased, dilation)  # type: ignore[attr-defined]
-    raise NotImplementedError(f"transposed convolution of {n} dimensions")
-
-
-@rule("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit",
-      "batch_norm", "miopen_batch_norm", "_batch_norm_with_update", "_batch_norm_no_update")  # fmt: skip
+@rule("batch_norm")
 def _batch_norm(
-    r: TorchReader, input: Any, weight: Any, bias: Any, running_mean: Any = None, running_var: Any = None, *rest: Any,
-    **_: Any,
+    r: TorchReader, input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool,
+    momentum: float, eps: float, *_: Any,
 ) -> Any:  # fmt: skip
     x = r.of(input)
-    eps = float(rest[-1]) if rest else 1e-5
-    op = BatchNorm(x.shape[1], eps)
-    y = with_weights(
-        r, "norm", op, x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var
-    )
+    op = BatchNorm(x.shape[1], float(eps), affine=weight is not None)
+    held = {"weight": weight, "bias": bias}
+    if running_mean is not None:
+        held |= {"running_mean": running_mean, "running_var": running_var}
+    return with_weights(r, "norm", op, x, **held)
+
+
+@rule("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit")
+def _native_batch_norm(
+    r: TorchReader, input: Any, weight: Any, bias: Any, running_mean: Any = None, running_var: Any = None,
+    *rest: Any,
+) -> Any:  # fmt: skip
+    y = _batch_norm(r, input, weight, bias, running_mean, running_var, False, 0.1, rest[-1])
     return (y, None, None)
 
 
+@rule("layer_norm")
+def _layer_norm(
+    r: TorchReader, input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Any:
+    return _native_layer_norm(r, input, normalized_shape, weight, bias, eps)[0]
+
+
+@rule("group_norm")
+def _whole_group_norm(
+    r: TorchReader, input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Any:
+    return _group_norm(r, input, weight, bias, None, input.shape[1], None, num_groups, eps)[0]
+
+
+@rule("instance_norm")
+def _instance_norm(
+    r: TorchReader, input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, use_input_stats: bool,
+    momentum: float, eps: float, *_: Any,
+) -> Any:  # fmt: skip
+    if not use_input_stats:
+        return _batch_norm(r, input, weight, bias, running_mean, running_var, False, momentum, eps)
+    op = InstanceNorm(r.size(input.shape[1]), float(eps), weight is not None)
+    return with_weights(r, "norm", op, r.of(input), weight=weight, bias=bias)
+
+
 @rule("native_layer_norm")
-def _layer_norm(r: TorchReader, input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> Any:
+def _native_layer_norm(r: TorchReader, input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> Any:
     x, over = r.of(input), len(normalized_shape)
     width = prod(r.sizes(normalized_shape))
     lead = x.shape[: x.tensor.rank - over]
@@ -225,7 +242,7 @@ def _layer_norm(r: TorchReader, input: Any, normalized_shape: Any, weight: Any, 
     return (y, None, None)
 
 
-@rule("rms_norm", "_fused_rms_norm")
+@rule("rms_norm")
 def _rms_norm(r: TorchReader, input: Any, normalized_shape: Any, weight: Any = None, eps: Any = None) -> Any:
     x = r.of(input)
     if len(normalized_shape) != 1:
@@ -250,25 +267,26 @@ def _embedding(r: TorchReader, weight: Any, indices: Any, *_: Any, **__: Any) ->
     return with_weights(r, "embedding", Embedding(rows, width), r.of(indices), weight=weight)
 
 
+@rule("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
 def _embedding_bag(
-    r: TorchReader, input: Any, weight: Any, offsets: Any = None, max_norm: Any = None, norm_type: Any = 2.0,
-    scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False, per_sample_weights: Any = None,
-    include_last_offset: bool = False, padding_idx: Any = None,
-) -> Value:  # fmt: skip
-    """F.embedding_bag; ragged bags are taken as long as they are on average."""
-    x = r.of(input)
+    r: TorchReader, weight: Any, indices: Any, offsets: Any, scale_grad_by_freq: bool = False, mode: int = 0,
+    sparse: bool = False, per_sample_weights: Any = None, include_last_offset: bool = False, *_: Any,
+) -> Any:  # fmt: skip
+    """Ragged bags are taken as long as they are on average."""
+    x = r.of(indices)
     rows, width = r.sizes(weight.shape)
-    if input.dim() == 1:
-        if offsets is None:
-            raise ValueError("has no offsets")
-        bags = r.size(offsets.shape[0]) - int(include_last_offset)
-        total = x.shape[0]
-        if not (is_int(total) and is_int(bags)) or total % bags:
-            raise NotImplementedError("bags of several lengths")
-        x = r.put("reshape", Reshape((bags, total // bags)), x)
-    if per_sample_weights is not None or mode == "max":
+    bags, total = r.size(offsets.shape[0]) - int(include_last_offset), x.shape[0]
+    if not (is_int(total) and is_int(bags)):
+        each = total / bags
+    elif total % bags:
+        raise NotImplementedError("bags of several lengths")
+    else:
+        each = total // bags
+    if per_sample_weights is not None or mode == 2:
         raise NotImplementedError("weighted or largest rows")
-    return with_weights(r, "embedding_bag", EmbeddingBag(rows, width, mode), x, weight=weight)
+    x = r.put("reshape", Reshape((bags, each)), x)
+    op = EmbeddingBag(rows, width, "mean" if mode == 1 else "sum")
+    return (with_weights(r, "embedding_bag", op, x, weight=weight), None, None, None)
 
 
 @rule("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu",
@@ -354,14 +372,23 @@ def _order(layers: int, both: bool, biased: bool) -> list[str]:
     return found
 
 
-@rule("_softmax", "softmax", "_safe_softmax")
+@rule("_softmax", "softmax", "_safe_softmax", "special_softmax")
 def _softmax(r: TorchReader, self: Any, dim: int, *_: Any, **__: Any) -> Value:
     return r.put("softmax", Softmax(dim), r.of(self))
 
 
-@rule("_log_softmax", "log_softmax")
+@rule("_log_softmax", "log_softmax", "special_log_softmax")
 def _log_softmax(r: TorchReader, self: Any, dim: int, *_: Any, **__: Any) -> Value:
     return r.put("softmax", Softmax(dim, True), r.of(self))
+
+
+@rule("dropout", "feature_dropout", "alpha_dropout", "dropout_")
+def _dropout(r: TorchReader, input: Any, p: float, train: bool) -> Any:
+    if train and p > 0:
+        kept = r.put("full", Full(r.sizes(input.shape), 1.0, "bool"))
+        scaled = r.put("mul", Mul(scalar=1 / max(1 - float(p), 1e-6)), r.of(input))
+        return r.put("dropout", Where(b=0.0), kept, scaled)
+    return r.of(input)
 
 
 @rule("glu")
@@ -387,56 +414,36 @@ def _grouped_mm(
     return y if bias is None else r.put("add", Add(), y, r.of(bias))
 
 
-def whole_calls(torch: Any) -> dict[Any, tuple[str, Rule, Any]]:
-    """Calls that are noted as they are written: function -> (name, rule, what gives the shape of its result)."""
-    functional = torch.nn.functional
+def _linear_shape(torch: Any, input: Any, weight: Any, bias: Any = None) -> Any:
+    return input.new_empty((*input.shape[:-1], weight.shape[0])) if weight.dim() == 2 else NotImplemented
 
-    def linear_shape(torch: Any, input: Any, weight: Any, bias: Any = None) -> Any:
-        if weight.dim() != 2:
-            return NotImplemented
-        return input.new_empty((*input.shape[:-1], weight.shape[0]))
 
-    def attention_shape(torch: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
-        return query.new_empty((*query.shape[:-1], value.shape[-1]))
+def _attention_shape(torch: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
+    return query.new_empty((*query.shape[:-1], value.shape[-1]))
 
-    def grouped_shape(torch: Any, mat_a: Any, mat_b: Any, *_: Any, **__: Any) -> Any:
-        if mat_a.dim() != 2 or mat_b.dim() != 3:
-            return NotImplemented
-        return mat_a.new_empty((mat_a.shape[0], mat_b.shape[2]))
 
-    def rnn_shape(gates: int, states: int) -> Any:
-        def shaped(torch: Any, input: Any, *arguments: Any) -> Any:
-            if not isinstance(arguments[1], (list, tuple)):
-                return NotImplemented
-            hx, both = arguments[0], arguments[6]
-            held = hx if isinstance(hx, (list, tuple)) else (hx,)
-            if len({t.shape[-1] for t in held}) > 1:
-                return NotImplemented
-            out = input.new_empty((*input.shape[:2], held[0].shape[2] * (2 if both else 1)))
-            return (out, *[torch.empty_like(t) for t in held])
+def _grouped_shape(torch: Any, mat_a: Any, mat_b: Any, *_: Any, **__: Any) -> Any:
+    if mat_a.dim() != 2 or mat_b.dim() != 3:
+        return NotImplemented
+    return mat_a.new_empty((mat_a.shape[0], mat_b.shape[2]))
 
-        return shaped
 
-    found = {
-        torch._C._nn.linear: ("aten::linear", _linear, linear_shape),
-        torch._C._nn.scaled_dot_product_attention: (
-            "aten::scaled_dot_product_attention",
-            attention,
-            attention_shape,
-        ),
-        torch.matmul: ("aten::matmul", _matmul, None),
-        torch.Tensor.matmul: ("aten::matmul", _matmul, None),
-        torch.Tensor.__matmul__: ("aten::matmul", _matmul, None),
-        torch.Tensor.__rmatmul__: ("aten::matmul", lambda r, a, b: _matmul(r, b, a), None),
-        torch.rms_norm: ("aten::rms_norm", _rms_norm, None),
-        functional.embedding_bag: ("aten::embedding_bag", _embedding_bag, None),
-        torch.lstm: ("aten::lstm", _recurrent(LSTM, 2), rnn_shape(4, 2)),
-        torch.gru: ("aten::gru", _recurrent(GRU, 1), rnn_shape(3, 1)),
-        torch.rnn_tanh: ("aten::rnn_tanh", _recurrent(RNN, 1), rnn_shape(1, 1)),
-        torch.rnn_relu: ("aten::rnn_relu", _recurrent(RNN, 1, nonlinearity="relu"), rnn_shape(1, 1)),
-    }
-    for name in ("_grouped_mm", "grouped_mm"):
-        for place in (torch, functional):
-            if hasattr(place, name):
-                found[getattr(place, name)] = ("aten::_grouped_mm", _grouped_mm, grouped_shape)
-    return found
+def _recurrent_shape(torch: Any, input: Any, hx: Any, params: Any, *rest: Any) -> Any:
+    held = _list(hx)
+    if not isinstance(params, (list, tuple)) or len({t.shape[-1] for t in held}) > 1:
+        return NotImplemented
+    out = input.new_empty((*input.shape[:2], held[0].shape[2] * (2 if rest[4] else 1)))
+    return (out, *[torch.empty_like(t) for t in held])
+
+
+# Calls whose result is only shaped when there is no data: name -> what gives it.
+SHAPED = {
+    "aten::linear": _linear_shape,
+    "aten::scaled_dot_product_attention": _attention_shape,
+    "aten::_grouped_mm": _grouped_shape,
+    "aten::grouped_mm": _grouped_shape,
+    **{f"aten::{name}": _recurrent_shape for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
+}
+for _name, _made in {"lstm": (LSTM, 2), "gru": (GRU, 1), "rnn_tanh": (RNN, 1)}.items():
+    RULES[f"aten::{_name}"] = _recurrent(*_made)
+RULES["aten::rnn_relu"] = _recurrent(RNN, 1, nonlinearity="relu")

@@ -46,6 +46,8 @@ def _transpose(r: TorchReader, self: Any, *arguments: Any, dims: Any = None, **_
         order = [d % rank for d in (arguments[0] if arguments else dims)]
     else:
         order.reverse()
+    if order == list(range(rank)):
+        return _same(r, self)
     return _view(r, self, Transpose(tuple(order), view=True), turned=rank == 2 and order == [1, 0])
 
 
