@@ -76,12 +76,21 @@ def arrays(op, tensors, seed):
     rng = np.random.default_rng(seed)
     rows = getattr(op, "num_embeddings", getattr(op, "num_experts", 4))
     inputs = [
-        rng.integers(0, rows, t.shape) if t.dtype.startswith("int") else rng.normal(size=t.shape)
+        rng.integers(0, rows, t.shape)
+        if t.dtype.startswith("int")
+        else rng.random(t.shape) < 0.5
+        if t.dtype == "bool"
+        else rng.normal(size=t.shape)
         for t in tensors
     ]
     stored = {k: rng.normal(size=s) for k, s in op.weights().items()}
     stored |= {k: rng.uniform(0.5, 2, size=s) for k, s in op.buffers().items()}
     return inputs, stored
+
+
+def floating(tensor):
+    """Whether a tensor can take gradients."""
+    return tensor.dtype != "bool" and not tensor.dtype.startswith("int")
 
 
 def past(op, inputs):

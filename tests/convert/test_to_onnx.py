@@ -100,6 +100,8 @@ def graph_of(op, tensors):
 def numbers(rng, tensor, rows):
     if tensor.dtype.startswith("int"):
         return rng.integers(0, rows, tensor.shape)
+    if tensor.dtype == "bool":
+        return rng.random(tensor.shape) < 0.5
     return rng.normal(size=tensor.shape).astype(np.float32)
 
 

@@ -11,15 +11,17 @@ from pharos.graph.tensor import Tensor
 from pharos.ops.activation import Activation, Softmax
 from pharos.ops.attention import Attention
 from pharos.ops.conv import Conv2d
-from pharos.ops.elementwise import Add, Div, Mul, Reduce, Sub
+from pharos.ops.copies import Pad
+from pharos.ops.elementwise import Add, Div, Mul, Sub
 from pharos.ops.embedding import Embedding, EmbeddingBag
 from pharos.ops.interaction import PairwiseInteraction
 from pharos.ops.linear import Linear
 from pharos.ops.norm import BatchNorm, LayerNorm, RMSNorm
 from pharos.ops.pooling import AvgPool2d, GlobalAvgPool, MaxPool2d
 from pharos.ops.recurrent import GRU, LSTM, RNN
+from pharos.ops.reduce import Reduce
 from pharos.ops.rotary import Rotary
-from pharos.ops.shape_ops import Concat, Flatten, Pad, Reshape, Slice, Split, Transpose
+from pharos.ops.shape_ops import Concat, Flatten, Reshape, Slice, Split, Transpose
 from pharos.quantity.errors import SizeError, UnknownName
 
 assert pharos.ops

@@ -5,7 +5,8 @@ import pytest
 import pharos.models
 from pharos.graph.graph import Builder
 from pharos.models.registry import find
-from pharos.ops.conv import Conv2d, ConvTranspose2d
+from pharos.ops.conv import Conv2d
+from pharos.ops.conv_transpose import ConvTranspose2d
 from pharos.ops.elementwise import Add
 from pharos.ops.pooling import AvgPool2d
 from pharos.passes.receptive import fields, stages

@@ -106,6 +106,15 @@ def test_traffic_and_primitives(kind, data):
             "embedding",
             "expand",
             "stored",
+            "compare",
+            "logical",
+            "predicate",
+            "prelu",
+            "mod",
+            "arange",
+            "full",
+            "one_hot",
+            "where",
         }
     ),
 )

@@ -9,14 +9,17 @@ from pharos.graph.graph import Value
 from pharos.graph.op import REGISTRY, Op
 from pharos.graph.tensor import Tensor
 from pharos.ops.activation import Activation, Softmax
-from pharos.ops.conv import Conv1d, Conv2d, ConvTranspose2d
-from pharos.ops.elementwise import Add, Clamp, Div, Maximum, Minimum, Mul, Pow, Reduce, Sub
+from pharos.ops.conv import Conv1d, Conv2d
+from pharos.ops.conv_transpose import ConvTranspose2d
+from pharos.ops.copies import Pad
+from pharos.ops.elementwise import Add, Clamp, Div, Maximum, Minimum, Mul, Pow, Sub
 from pharos.ops.embedding import Embedding
 from pharos.ops.linear import Linear, MatMul
 from pharos.ops.norm import BatchNorm, LayerNorm, RMSNorm
 from pharos.ops.pixel_shuffle import PixelShuffle
 from pharos.ops.pooling import AvgPool2d, GlobalAvgPool, MaxPool2d
-from pharos.ops.shape_ops import Concat, Expand, Pad, Reshape, Slice, Split, Transpose
+from pharos.ops.reduce import Reduce
+from pharos.ops.shape_ops import Concat, Expand, Reshape, Slice, Split, Transpose
 from pharos.quantity.errors import PharosError, SizeError
 from pharos.quantity.sizes import prod
 

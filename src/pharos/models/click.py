@@ -9,10 +9,11 @@ from pharos.models.mlp import dense_stack
 from pharos.models.registry import READERS, Entry, model
 from pharos.ops.activation import Activation, Softmax
 from pharos.ops.additive import AUGRU
-from pharos.ops.elementwise import Add, Mul, Reduce, Sub
+from pharos.ops.elementwise import Add, Mul, Sub
 from pharos.ops.embedding import Embedding, EmbeddingBag
 from pharos.ops.linear import Linear, MatMul
 from pharos.ops.recurrent import GRU
+from pharos.ops.reduce import Reduce
 from pharos.ops.shape_ops import Concat, Expand, Reshape, Slice
 from pharos.quantity.errors import SizeError
 from pharos.quantity.sizes import Size

@@ -5,9 +5,9 @@ from pharos.graph.workload import Workload
 from pharos.models.blocks import conv_norm, inverted_residual, residual, separable
 from pharos.models.registry import model
 from pharos.ops.activation import Activation
+from pharos.ops.copies import Pad
 from pharos.ops.linear import Linear
 from pharos.ops.pooling import GlobalAvgPool, MaxPool2d
-from pharos.ops.shape_ops import Pad
 from pharos.quantity.sizes import Size, round_to
 
 

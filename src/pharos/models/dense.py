@@ -5,7 +5,8 @@ from pharos.graph.workload import Workload
 from pharos.models.blocks import conv_norm
 from pharos.models.registry import model
 from pharos.ops.activation import Activation
-from pharos.ops.conv import Conv2d, ConvTranspose2d
+from pharos.ops.conv import Conv2d
+from pharos.ops.conv_transpose import ConvTranspose2d
 from pharos.ops.linear import Linear
 from pharos.ops.norm import BatchNorm
 from pharos.ops.pooling import AvgPool2d, GlobalAvgPool, MaxPool2d

@@ -6,10 +6,10 @@ from pharos.models.blocks import conv_norm
 from pharos.models.registry import model
 from pharos.ops.activation import Activation
 from pharos.ops.conv import Conv2d
-from pharos.ops.elementwise import Reduce
 from pharos.ops.group_conv import ORDERS, GroupConv2d
 from pharos.ops.norm import BatchNorm
 from pharos.ops.pooling import MaxPool2d
+from pharos.ops.reduce import Reduce
 from pharos.ops.shape_ops import Reshape
 
 COHEN2016 = (

@@ -7,11 +7,12 @@ from pharos.models.cnn import basic, resnet
 from pharos.models.registry import model
 from pharos.ops.activation import Activation
 from pharos.ops.conv import Conv2d
+from pharos.ops.copies import Pad
 from pharos.ops.elementwise import Add
 from pharos.ops.linear import Linear
 from pharos.ops.norm import BatchNorm
 from pharos.ops.pooling import GlobalAvgPool, MaxPool2d
-from pharos.ops.shape_ops import Flatten, Pad, Reshape, Slice
+from pharos.ops.shape_ops import Flatten, Reshape, Slice
 from pharos.quantity.errors import SizeError
 from pharos.quantity.sizes import Size
 

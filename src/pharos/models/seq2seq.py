@@ -6,10 +6,10 @@ from pharos.models.registry import model
 from pharos.ops.activation import Activation
 from pharos.ops.additive import AttentiveGRU
 from pharos.ops.cache import Cache, Recall
-from pharos.ops.elementwise import Reduce
 from pharos.ops.embedding import Embedding
 from pharos.ops.linear import Linear
 from pharos.ops.recurrent import GRU
+from pharos.ops.reduce import Reduce
 from pharos.ops.shape_ops import Concat, Reshape, Slice
 from pharos.ops.stored import Stored
 from pharos.quantity.sizes import Size

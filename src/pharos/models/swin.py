@@ -7,12 +7,13 @@ from pharos.models.registry import model
 from pharos.ops.activation import Activation
 from pharos.ops.attention import Attention
 from pharos.ops.conv import Conv2d
+from pharos.ops.copies import Pad
 from pharos.ops.elementwise import Add
 from pharos.ops.image_window import RelativeBias, Roll, ShiftMask
 from pharos.ops.linear import Linear
 from pharos.ops.norm import LayerNorm
 from pharos.ops.pooling import GlobalAvgPool
-from pharos.ops.shape_ops import Concat, Expand, Pad, Reshape, Slice, Transpose
+from pharos.ops.shape_ops import Concat, Expand, Reshape, Slice, Transpose
 from pharos.quantity.errors import SizeError
 from pharos.quantity.sizes import ceil_div, is_int
 

@@ -6,10 +6,10 @@ from pharos.models.blocks import residual
 from pharos.models.registry import model
 from pharos.ops.activation import Activation
 from pharos.ops.conv import Conv2d
+from pharos.ops.copies import Pad
 from pharos.ops.linear import Linear
 from pharos.ops.norm import BatchNorm
 from pharos.ops.pooling import GlobalAvgPool
-from pharos.ops.shape_ops import Pad
 from pharos.quantity.sizes import Size, is_int, round_to
 
 BANBURY = "Banbury et al. 2021, arXiv:2106.07597; layer sizes of its reference code (mlcommons/tiny)"

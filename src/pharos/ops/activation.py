@@ -45,6 +45,9 @@ def _erf(np: Any, x: Any) -> Any:
     return np.vectorize(erf, otypes=[x.dtype])(x)
 
 
+# Scale and slope of SELU: Klambauer et al. 2017, arXiv:1706.02515.
+SELU = (1.0507009873554805, 1.6732632423543772)
+
 # vector: additions, multiplications, comparisons; transcendental: exp, tanh, erf, root, division.
 FUNCTIONS = {
     "identity": Function((0, 0), (0, 0), "", lambda np, x: x, "nn.Identity"),
@@ -90,6 +93,38 @@ FUNCTIONS = {
     "sign": Function((1, 0), (0, 0), "", lambda np, x: np.sign(x), "sign"),
     "sin": Function((0, 1), (1, 1), "input", lambda np, x: np.sin(x), "sin"),
     "cos": Function((0, 1), (2, 1), "input", lambda np, x: np.cos(x), "cos"),
+    "selu": Function(
+        (3, 1),
+        (3, 1),
+        "input",
+        lambda np, x: SELU[0] * np.where(x > 0, x, SELU[1] * np.expm1(np.minimum(x, 0))),
+        "nn.SELU",
+    ),
+    "celu": Function(
+        (2, 1), (2, 1), "input", lambda np, x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), "nn.CELU"
+    ),
+    "softsign": Function((2, 1), (3, 1), "input", lambda np, x: x / (1 + np.abs(x)), "nn.Softsign"),
+    "hardshrink": Function(
+        (2, 0), (2, 0), "input", lambda np, x: np.where(abs(x) > 0.5, x, 0), "nn.Hardshrink"
+    ),
+    "softshrink": Function(
+        (3, 0), (2, 0), "input", lambda np, x: np.sign(x) * np.maximum(abs(x) - 0.5, 0), "nn.Softshrink"
+    ),
+    "logsigmoid": Function((2, 2), (3, 2), "input", lambda np, x: -np.logaddexp(-x, 0), "nn.LogSigmoid"),
+    "tanhshrink": Function((1, 1), (2, 1), "input", lambda np, x: x - np.tanh(x), "nn.Tanhshrink"),
+    "expm1": Function((1, 1), (2, 0), "output", lambda np, x: np.expm1(x), "expm1"),
+    "log1p": Function((1, 1), (1, 1), "input", lambda np, x: np.log1p(x), "log1p"),
+    "rsqrt": Function((0, 2), (3, 0), "output", lambda np, x: 1 / np.sqrt(x), "rsqrt"),
+    "trunc": Function((1, 0), (0, 0), "", lambda np, x: np.trunc(x), "trunc"),
+    "tan": Function((0, 1), (3, 0), "output", lambda np, x: np.tan(x), "tan"),
+    "asin": Function((0, 1), (2, 2), "input", lambda np, x: np.arcsin(x), "asin"),
+    "acos": Function((0, 1), (3, 2), "input", lambda np, x: np.arccos(x), "acos"),
+    "atan": Function((0, 1), (2, 1), "input", lambda np, x: np.arctan(x), "atan"),
+    "sinh": Function((0, 1), (1, 1), "input", lambda np, x: np.sinh(x), "sinh"),
+    "cosh": Function((0, 1), (1, 1), "input", lambda np, x: np.cosh(x), "cosh"),
+    "asinh": Function((0, 1), (2, 2), "input", lambda np, x: np.arcsinh(x), "asinh"),
+    "acosh": Function((0, 1), (2, 2), "input", lambda np, x: np.arccosh(x), "acosh"),
+    "atanh": Function((0, 1), (2, 1), "input", lambda np, x: np.arctanh(x), "atanh"),
 }
 
 
@@ -105,6 +140,10 @@ ONNX_FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sqrt": ("Sqrt", {}), "reciprocal": ("Reciprocal", {}), "log": ("Log", {}), "floor": ("Floor", {}),
     "ceil": ("Ceil", {}), "round": ("Round", {}), "sign": ("Sign", {}),
     "erf": ("Erf", {}), "abs": ("Abs", {}), "neg": ("Neg", {}), "sin": ("Sin", {}), "cos": ("Cos", {}),
+    "selu": ("Selu", {}), "celu": ("Celu", {}), "softsign": ("Softsign", {}), "tan": ("Tan", {}),
+    "asin": ("Asin", {}), "acos": ("Acos", {}), "atan": ("Atan", {}), "sinh": ("Sinh", {}),
+    "cosh": ("Cosh", {}), "asinh": ("Asinh", {}), "acosh": ("Acosh", {}), "atanh": ("Atanh", {}),
+    "hardshrink": ("Shrink", {"lambd": 0.5}), "softshrink": ("Shrink", {"lambd": 0.5, "bias": 0.5}),
 }  # fmt: skip
 
 
@@ -118,6 +157,18 @@ def function_onnx(op: Op, w: OnnxWriter, function: str, x: str) -> str:
         return w("Mul", x, x)
     if function == "relu6":
         return w("Clip", x, w.number(0), w.number(6))
+    if function == "logsigmoid":
+        return w("Neg", w("Softplus", w("Neg", x)))
+    if function == "tanhshrink":
+        return w("Sub", x, w("Tanh", x))
+    if function == "expm1":
+        return w("Sub", w("Exp", x), w.number(1))
+    if function == "log1p":
+        return w("Log", w("Add", x, w.number(1)))
+    if function == "rsqrt":
+        return w("Reciprocal", w("Sqrt", x))
+    if function == "trunc":
+        return w("Mul", w("Sign", x), w("Floor", w("Abs", x)))
     if function not in ONNX_FUNCTIONS:
         raise op.refuse(f"has no ONNX form of {function}")
     kind, attributes = ONNX_FUNCTIONS[function]
@@ -127,8 +178,10 @@ def function_onnx(op: Op, w: OnnxWriter, function: str, x: str) -> str:
 @operator(
     cost="elementwise",
     aten="relu gelu silu sigmoid tanh hardswish hardsigmoid leaky_relu elu softplus mish exp erf sqrt "
-    "reciprocal log floor ceil round sign",
-    onnx="Relu Gelu Sigmoid Tanh HardSwish HardSigmoid LeakyRelu Elu Softplus Mish Exp Erf Abs Neg Sin Cos "
+    "reciprocal log floor ceil round sign selu celu softsign hardshrink softshrink log_sigmoid tanhshrink "
+    "expm1 log1p rsqrt trunc tan asin acos atan sinh cosh asinh acosh atanh sin cos abs neg square",
+    onnx="Selu Celu Softsign Shrink Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh "
+    "Relu Gelu Sigmoid Tanh HardSwish HardSigmoid LeakyRelu Elu Softplus Mish Exp Erf Abs Neg Sin Cos "
     "Sqrt Reciprocal Log Floor Ceil Round Sign",
 )
 class Activation(Op):

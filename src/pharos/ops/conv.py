@@ -1,4 +1,4 @@
-"""Convolution in one and two dimensions: stride, padding, dilation, groups; direct or by an algorithm."""
+"""Convolution in one, two and three dimensions, grouped or dilated, direct or by an algorithm."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -23,7 +23,7 @@ from pharos.graph.op import (
 from pharos.graph.tensor import Tensor
 from pharos.ops.conv_algorithms import ALGORITHMS, Algorithm
 from pharos.quantity.errors import unknown
-from pharos.quantity.sizes import Size, ceil_log2, floor_div, is_int, pair, prod
+from pharos.quantity.sizes import Size, ceil_log2, each, floor_div, is_int, pair, prod
 
 if TYPE_CHECKING:
     from pharos.graph.graph import Node
@@ -280,103 +280,38 @@ class Conv1d(_Conv):
         return op, [Tensor((pick.size(1, 2), cin, pick.size(5, 9)))]
 
 
-@operator(cost="conv", aten="conv_transpose2d", onnx="ConvTranspose")
-class ConvTranspose2d(Op):
-    """Each input element adds itself times the kernel to a window of the output (the adjoint of Conv2d).
-
-    y[b, o, i s - p + u d, j s - p + v d] += x[b, c, i, j] W[c, o, u, v]; macs = numel(x) *
-    (out_channels / groups) * kernel area: what is multiplied, not what the enlarged output suggests.
-    """
+@operator(cost="conv", aten="conv3d", onnx="Conv")
+class Conv3d(_Conv):
+    """y[b, o, h, i, j] = sum over c and a window of x[b, c, ...] W[o, c, t, u, v] + b[o]."""
 
     in_channels: Size
     out_channels: Size
-    kernel_size: int | tuple[int, int]
-    stride: int | tuple[int, int] = 1
-    padding: int | tuple[int, int] = 0
-    output_padding: int | tuple[int, int] = 0
+    kernel_size: int | tuple[int, ...]
+    stride: int | tuple[int, ...] = 1
+    padding: int | tuple[int, ...] = 0
+    dilation: int | tuple[int, ...] = 1
     groups: Size = 1
     bias: bool = True
-    dilation: int | tuple[int, int] = 1
+    spatial = 3
 
-    def axes(self) -> list[tuple[int, int, int, int, int]]:
-        parts = [
-            pair(v) for v in (self.kernel_size, self.stride, self.padding, self.dilation, self.output_padding)
-        ]
-        return [tuple(p[i] for p in parts) for i in range(2)]  # type: ignore[misc]
+    def __post_init__(self) -> None:
+        self._check()
 
-    def shape(self, x: Tensor) -> Tensor:
-        self.need(x.rank == 4, "needs an input of rank 4", x)
-        self.match(x.shape[1], self.in_channels, "in_channels", x)
-        out = []
-        for n, (kernel, stride, padding, dilation, extra) in zip(x.shape[2:], self.axes(), strict=True):
-            size = (n - 1) * stride - 2 * padding + dilation * (kernel - 1) + extra + 1
-            self.need(not is_int(size) or size > 0, "leaves nothing", x)
-            out.append(size)
-        return x.with_shape(x.shape[0], self.out_channels, *out)
-
-    def weights(self) -> dict[str, tuple[Size, ...]]:
-        kernel = [axis[0] for axis in self.axes()]
-        weights: dict[str, tuple[Size, ...]] = {
-            "weight": (self.in_channels, floor_div(self.out_channels, self.groups), *kernel)
-        }
-        if self.bias:
-            weights["bias"] = (self.out_channels,)
-        return weights
-
-    def _reach(self) -> Size:
-        return floor_div(self.out_channels, self.groups) * prod([axis[0] for axis in self.axes()])
-
-    def work(self, x: Tensor, y: Tensor) -> Work:
-        return Work(macs=x.numel * self._reach(), vector_flops=y.numel if self.bias else 0)
-
-    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
-        """As many products as forward for the kernel, and again for x."""
-        return Work(
-            macs=self.work(x, y).macs * (1 + bool(wanted[0])), vector_flops=y.numel if self.bias else 0
-        )
-
-    def saved(self, x: Tensor, y: Tensor) -> Saved:
-        return Saved(inputs=(0,))
-
-    def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
-        products = x.numel * self._reach()
-        return {SLIDING_WINDOW: products, SEQUENTIAL: x.numel, STRIDED: products, REDUCE: products}
-
-    def loops(self, tally: Tally, x: Any, *, weight: Any, bias: Any = None) -> Any:
-        import numpy as np
-
-        batch, out = len(x), self.shape(Tensor(x.shape)).shape[2:]
-        y = np.zeros((batch, self.out_channels, *out), x.dtype)
-        cin, cout = self.in_channels // self.groups, self.out_channels // self.groups
-        (kh, sh, ph, dh, _), (kw, sw, pw, dw, _) = self.axes()
-        for b, c, i, j in product(
-            range(batch), range(self.in_channels), range(x.shape[2]), range(x.shape[3])
-        ):
-            for o, u, v in product(range(cout), range(kh), range(kw)):
-                tally.macs += 1
-                r, s = i * sh - ph + u * dh, j * sw - pw + v * dw
-                if 0 <= r < out[0] and 0 <= s < out[1]:
-                    y[b, c // cin * cout + o, r, s] += x[b, c, i, j] * weight[c, o, u, v]
-        return y if bias is None else y + bias[:, None, None]
+    def axes(self) -> list[tuple[int, int, int, int]]:
+        parts = [each(f, 3) for f in (self.kernel_size, self.stride, self.padding, self.dilation)]
+        return [(parts[0][i], parts[1][i], parts[2][i], parts[3][i]) for i in range(3)]
 
     def torch(self, torch: Any) -> Any:
-        return torch.nn.ConvTranspose2d(
+        return torch.nn.Conv3d(
             self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding,
-            self.output_padding, self.groups, self.bias, self.dilation,
-        )  # fmt: skip
-
-    def to_onnx(self, w: OnnxWriter, x: str) -> str:
-        kernel, strides, padding, dilations, extra = zip(*self.axes(), strict=True)
-        return w(
-            "ConvTranspose", x, *map(w.parameter, self.weights()), kernel_shape=kernel, strides=strides,
-            pads=padding * 2, dilations=dilations, output_padding=extra, group=self.groups,
+            self.dilation, self.groups, self.bias,
         )  # fmt: skip
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
-        groups, stride = pick.int(1, 2), pick.int(1, 3)
+        groups = pick.int(1, 2)
         cin, cout = groups * pick.size(1, 2), groups * pick.size(1, 2)
-        kernel = pick.int(2, 3)
-        op = cls(cin, cout, kernel, stride, pick.int(0, 1), pick.int(0, stride - 1), groups,
-                 pick.choice([True, False]), 1)  # fmt: skip
-        return op, [Tensor((pick.size(1, 2), cin, pick.size(3, 4), pick.size(3, 4)))]
+        kernel = (pick.int(1, 2), pick.int(1, 3), pick.int(1, 2))
+        op = cls(cin, cout, kernel, pick.int(1, 2), pick.int(0, 1), pick.int(1, 2), groups,
+                 pick.choice([True, False]))  # fmt: skip
+        return op, [Tensor((pick.size(1, 2), cin, *[pick.size(5, 6) for _ in range(3)]))]

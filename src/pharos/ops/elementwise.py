@@ -1,15 +1,12 @@
-"""Arithmetic element by element (residual add, gate, limits), and reductions along a dimension."""
+"""Arithmetic element by element: residual add, gate, quotients, limits."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from pharos.graph.op import (
-    REDUCE,
-    SEQUENTIAL,
     OnnxWriter,
     Op,
-    Parallelism,
     Picker,
     Saved,
     Tally,
@@ -17,9 +14,10 @@ from pharos.graph.op import (
     operator,
 )
 from pharos.graph.tensor import Tensor
+from pharos.ops.compare import scalar_onnx
 from pharos.ops.linear import broadcast
 from pharos.quantity.errors import unknown
-from pharos.quantity.sizes import Size, ceil_log2, prod, same_shape
+from pharos.quantity.sizes import Size, same_shape
 
 
 class _Binary(Op):
@@ -75,7 +73,7 @@ class _Binary(Op):
         return lambda *tensors: self._apply(*self._operands(tensors, self.scalar))
 
     def to_onnx(self, w: OnnxWriter, *inputs: str) -> str:
-        second = "" if self.scalar is None else w.number(self.scalar)
+        second = "" if self.scalar is None else scalar_onnx(w, w.node.ins[0], self.scalar)
         return w(self._onnx(), *self._operands(inputs, second))
 
     def _onnx(self) -> str:
@@ -146,10 +144,19 @@ class Mul(_Binary):
 
 @operator(cost="elementwise", aten="div", onnx="Div")
 class Div(_Binary):
-    """y = a / b; counted as one transcendental operation an element."""
+    """y = a / b; counted as one transcendental operation an element.
+
+    Args:
+        rounding: "" leaves the quotient, "trunc" and "floor" round it: of whole numbers always.
+    """
 
     scalar: float | None = None
     flipped: bool = False
+    rounding: str = ""
+
+    def __post_init__(self) -> None:
+        if self.rounding not in ("", "trunc", "floor"):
+            raise unknown("rounding", str(self.rounding), ("", "trunc", "floor"))
 
     def work(self, *io: Tensor) -> Work:
         return Work(transcendentals=io[-1].numel)
@@ -157,12 +164,16 @@ class Div(_Binary):
     def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
         """da = dy / b, db = -da a / b."""
         of_b, n = (len(wanted) == 2 or self.flipped) and wanted[-1], io[-1].numel
+        if self.rounding:
+            return Work()
         return Work(
             vector_flops=(2 * n if of_b else 0) + self._spread(wanted, *io),
             transcendentals=n * (2 if of_b else int(bool(wanted[0]))),
         )
 
     def saved(self, *io: Tensor) -> Saved:
+        if self.rounding:
+            return Saved()
         if len(io) == 3:
             return Saved(inputs=(0, 1))
         return Saved(inputs=(0,) if self.flipped else ())
@@ -170,6 +181,97 @@ class Div(_Binary):
     @staticmethod
     def _apply(a: Any, b: Any) -> Any:
         return a / b
+
+    def loops(self, tally: Tally, *arrays: Any) -> Any:
+        import numpy as np
+
+        quotient = _Binary.loops(self, tally, *[a.astype(float) for a in arrays])
+        if not self.rounding:
+            return quotient
+        return (np.trunc if self.rounding == "trunc" else np.floor)(quotient).astype(arrays[0].dtype)
+
+    def torch(self, torch: Any) -> Any:
+        if not self.rounding:
+            return lambda *tensors: self._apply(*self._operands(tensors, self.scalar))
+
+        def divide(*tensors: Any) -> Any:
+            a, b = self._operands(tensors, self.scalar)
+            a = a if isinstance(a, torch.Tensor) else torch.tensor(a, dtype=tensors[0].dtype)
+            return torch.div(a, b, rounding_mode=self.rounding)
+
+        return divide
+
+    def to_onnx(self, w: OnnxWriter, *inputs: str) -> str:
+        quotient = _Binary.to_onnx(self, w, *inputs)
+        whole = w.node.ins[0].dtype.startswith("int")
+        if not self.rounding or (whole and self.rounding == "trunc"):
+            return quotient
+        self.need(not whole, "rounds down whole numbers, which ONNX does not")
+        if self.rounding == "floor":
+            return w("Floor", quotient)
+        return w("Mul", w("Sign", quotient), w("Floor", w("Abs", quotient)))
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        drawn: Any = super(cls, cls).sample(pick)
+        op, tensors = drawn
+        return replace(op, rounding=pick.choice(["", "", "trunc", "floor"])), tensors
+
+
+@operator(cost="elementwise", aten="remainder fmod", onnx="Mod")
+class Mod(_Binary):
+    """y = a - b floor(a / b), with the sign of b; with `truncated` that of a. A division an element."""
+
+    scalar: float | None = None
+    flipped: bool = False
+    truncated: bool = False
+
+    def work(self, *io: Tensor) -> Work:
+        return Work(vector_flops=2 * io[-1].numel, transcendentals=io[-1].numel)
+
+    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
+        """da = dy, db = -dy floor(a / b)."""
+        of_b, n = (len(wanted) == 2 or self.flipped) and wanted[-1], io[-1].numel
+        return Work(
+            vector_flops=(2 * n if of_b else 0) + self._spread(wanted, *io), transcendentals=n if of_b else 0
+        )
+
+    def saved(self, *io: Tensor) -> Saved:
+        if len(io) == 3:
+            return Saved(inputs=(0, 1))
+        return Saved(inputs=(0,) if self.flipped else ())
+
+    def loops(self, tally: Tally, *arrays: Any) -> Any:
+        import numpy as np
+
+        a, b = np.broadcast_arrays(*self._operands(arrays, np.asarray(self.scalar)))
+        y, rest = np.empty(a.shape, arrays[0].dtype), np.fmod if self.truncated else np.mod
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for at in np.ndindex(a.shape):
+                y[at] = rest(a[at], b[at])
+        return y
+
+    def torch(self, torch: Any) -> Any:
+        rest = torch.fmod if self.truncated else torch.remainder
+
+        def modulo(*tensors: Any) -> Any:
+            a, b = self._operands(tensors, self.scalar)
+            return rest(a if isinstance(a, torch.Tensor) else torch.tensor(a, dtype=tensors[0].dtype), b)
+
+        return modulo
+
+    def to_onnx(self, w: OnnxWriter, *inputs: str) -> str:
+        scalar = () if self.scalar is None else scalar_onnx(w, w.node.ins[0], self.scalar)
+        a, b = self._operands(inputs, scalar)
+        if self.truncated or w.node.ins[0].dtype.startswith("int"):
+            return w("Mod", a, b, fmod=int(self.truncated))
+        return w("Sub", a, w("Mul", b, w("Floor", w("Div", a, b))))
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        drawn: Any = super(cls, cls).sample(pick)
+        op, tensors = drawn
+        return replace(op, truncated=pick.choice([True, False])), tensors
 
 
 @operator(cost="elementwise", aten="pow", onnx="Pow")
@@ -297,63 +399,3 @@ class Clamp(Op):
         shape = tuple(pick.size(1, 4) for _ in range(pick.int(1, 3)))
         limits = pick.choice([(-0.5, 1.0), (0.0, None), (None, 0.25)])
         return cls(*limits), [Tensor(shape)]
-
-
-@operator(cost="pool", aten="mean sum amax", onnx="ReduceMean ReduceSum ReduceMax")
-class Reduce(Op):
-    """y = mean, sum or largest of x along `dim`; one operation an input, a mean one division an output."""
-
-    dim: int = -1
-    keepdim: bool = False
-    function: str = "mean"
-
-    def __post_init__(self) -> None:
-        if self.function not in ("mean", "sum", "max"):
-            raise unknown("reduction", str(self.function), ("mean", "sum", "max"))
-
-    def shape(self, x: Tensor) -> Tensor:
-        self.need(-x.rank <= self.dim < x.rank, f"has no dimension {self.dim}", x)
-        at = self.dim % x.rank
-        kept = (1,) if self.keepdim else ()
-        return x.with_shape(*x.shape[:at], *kept, *x.shape[at + 1 :])
-
-    def work(self, x: Tensor, y: Tensor) -> Work:
-        return Work(vector_flops=x.numel, transcendentals=y.numel if self.function == "mean" else 0)
-
-    def gradient(self, wanted: Sequence[bool], x: Tensor, y: Tensor) -> Work:
-        """Spread over what was reduced: a mean divides, a largest finds its element again."""
-        if not wanted[0] or self.function == "sum":
-            return Work()
-        return Work(transcendentals=y.numel) if self.function == "mean" else Work(vector_flops=2 * x.numel)
-
-    def saved(self, x: Tensor, y: Tensor) -> Saved:
-        return Saved((0,), (0,)) if self.function == "max" else Saved()
-
-    def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
-        return {SEQUENTIAL: x.numel + y.numel, REDUCE: x.numel}
-
-    def parallelism(self, x: Tensor, y: Tensor) -> Parallelism:
-        return Parallelism(width=prod(y.shape), tree=ceil_log2(x.shape[self.dim]))
-
-    def loops(self, tally: Tally, x: Any) -> Any:
-        import numpy as np
-
-        total = x.take(0, axis=self.dim)
-        for i in range(1, x.shape[self.dim]):
-            value = x.take(i, axis=self.dim)
-            total = np.maximum(total, value) if self.function == "max" else total + value
-        y = np.asarray(total / x.shape[self.dim] if self.function == "mean" else total)
-        return y.reshape(self.shape(Tensor(x.shape)).shape)
-
-    def torch(self, torch: Any) -> Any:
-        call = {"mean": torch.mean, "sum": torch.sum, "max": torch.amax}[self.function]
-        return lambda x: call(x, self.dim, keepdim=self.keepdim)
-
-    def to_onnx(self, w: OnnxWriter, x: str) -> str:
-        return w(f"Reduce{self.function.title()}", x, w.ints(self.dim), keepdims=int(self.keepdim))
-
-    @classmethod
-    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
-        shape = tuple(pick.size(1, 4) for _ in range(pick.int(2, 3)))
-        function = pick.choice(["mean", "sum", "max"])
-        return cls(pick.int(0, len(shape) - 1), pick.choice([True, False]), function), [Tensor(shape)]

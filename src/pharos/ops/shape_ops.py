@@ -5,7 +5,6 @@ from typing import Any
 
 from pharos.graph.op import SEQUENTIAL, STRIDED, OnnxWriter, Op, Picker, Saved, Tally, Traffic, Work, operator
 from pharos.graph.tensor import Tensor
-from pharos.quantity.errors import SizeError
 from pharos.quantity.sizes import (
     Size,
     ceil_div,
@@ -299,48 +298,6 @@ class Split(_View):
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         sizes = tuple(pick.size(1, 3) for _ in range(pick.int(1, 3)))
         return cls(sizes, pick.choice([1, -1])), [Tensor((pick.size(1, 3), sum(sizes)))]
-
-
-@operator(cost="copy", aten="constant_pad_nd", onnx="Pad")
-class Pad(Op):
-    """Zeros before and after each dimension; a negative number cuts off as many elements."""
-
-    pads: tuple[tuple[int, int], ...]
-
-    def shape(self, x: Tensor) -> Tensor:
-        self.need(len(self.pads) == x.rank, f"needs an input of rank {len(self.pads)}", x)
-        out = [n + before + after for n, (before, after) in zip(x.shape, self.pads, strict=True)]
-        if any(is_int(n) and n <= 0 for n in out):
-            raise SizeError(f"{self} leaves nothing of {x}")
-        return x.with_shape(*out)
-
-    def gradient(self, wanted: Sequence[bool], *io: Tensor) -> Work:
-        return Work()
-
-    def saved(self, *io: Tensor) -> Saved:
-        return Saved()
-
-    def loops(self, tally: Tally, x: Any) -> Any:
-        import numpy as np
-
-        y = np.zeros(self.shape(Tensor(x.shape)).shape, x.dtype)
-        for at in np.ndindex(y.shape):
-            source = tuple(i - before for i, (before, _) in zip(at, self.pads, strict=True))
-            if all(0 <= i < n for i, n in zip(source, x.shape, strict=True)):
-                y[at] = x[source]
-        return y
-
-    def torch(self, torch: Any) -> Any:
-        flat = [n for before, after in reversed(self.pads) for n in (before, after)]
-        return lambda x: torch.nn.functional.pad(x, flat)
-
-    def to_onnx(self, w: OnnxWriter, x: str) -> str:
-        return w("Pad", x, w.ints(*[before for before, _ in self.pads], *[after for _, after in self.pads]))
-
-    @classmethod
-    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
-        pads = tuple((pick.int(-1, 2), pick.int(-1, 2)) for _ in range(3))
-        return cls(pads), [Tensor(tuple(pick.size(3, 4) for _ in range(3)))]
 
 
 @operator(cost="view", aten="expand", onnx="Expand")

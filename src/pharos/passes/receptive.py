@@ -5,7 +5,8 @@ from typing import Any
 
 from pharos.graph.graph import Graph, Node
 from pharos.graph.tensor import Tensor
-from pharos.ops.conv import Conv1d, Conv2d, ConvTranspose2d
+from pharos.ops.conv import Conv1d, Conv2d
+from pharos.ops.conv_transpose import ConvTranspose2d
 from pharos.ops.pooling import AvgPool2d, MaxPool2d
 from pharos.quantity.sizes import Size, prod, same_shape
 

@@ -184,6 +184,19 @@ def _plain(shape: tuple[Size, ...]) -> bool:
     return all(type(s) is int for s in shape)
 
 
+def each(x: Any, n: int) -> tuple[int, ...]:
+    """An int as one for each of `n` dimensions, as PyTorch reads kernel sizes and strides.
+
+    Raises:
+        SizeError: another number of them.
+    """
+    if not isinstance(x, (tuple, list)):
+        return (x,) * n
+    if len(x) != n:
+        raise SizeError(f"needs one number or {n}, not {x!r}")
+    return tuple(x)
+
+
 def pair(x: Any, name: str = "value") -> tuple[int, int]:
     """An int or a pair as a pair, as PyTorch reads kernel sizes and strides."""
     if isinstance(x, (tuple, list)):
