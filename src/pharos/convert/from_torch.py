@@ -1,16 +1,15 @@
 """From PyTorch: a module becomes a graph by running it once on tensors without data."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pharos.convert.torch_record import DTYPES, TorchReader, recording, tensors_in
-from pharos.graph.graph import Builder, Graph
+from pharos.convert.torch_record import DTYPES, tensors_in
+from pharos.convert.torch_run import recorded
+from pharos.graph.graph import Graph
 from pharos.graph.substitute import substitute
 from pharos.graph.workload import Workload
 from pharos.models.registry import Model
-from pharos.ops.stored import Stored
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, SizeError
 from pharos.quantity.sizes import Size, is_int
@@ -39,7 +38,6 @@ class Traced(Model):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     free: dict[tuple[int, int], str]
-    _memo: dict[Any, Any] = field(default_factory=dict)
 
 
 def trace(
@@ -138,11 +136,11 @@ def _graph(
     if all(map(is_int, asked.values())):
         key = (tuple(sorted(asked.items())), precision)
         if key not in memo:
-            memo[key] = _recorded(torch, module, args, kwargs, free, asked, precision, name)
+            memo[key] = recorded(torch, module, args, kwargs, free, asked, precision, name)
         return memo[key]
     key = ("formula", precision)
     if key not in memo:
-        memo[key] = _recorded(torch, module, args, kwargs, free, None, precision, name)
+        memo[key] = recorded(torch, module, args, kwargs, free, None, precision, name)
     graph, symbols = memo[key]
     missing = [called for called in asked if called not in symbols and not is_int(asked[called])]
     if missing:
@@ -153,7 +151,9 @@ def _graph(
     return substitute(graph, {symbols[c]: s for c, s in asked.items() if c in symbols})
 
 
-def _asked(torch: Any, args: Any, kwargs: Any, free: dict[tuple[int, int], str], work: Workload) -> dict[str, Size]:
+def _asked(
+    torch: Any, args: Any, kwargs: Any, free: dict[tuple[int, int], str], work: Workload
+) -> dict[str, Size]:
     """The size of each free dimension: the workload's, or the example's."""
     tensors = list(tensors_in(torch, (args, kwargs)))
     found: dict[str, Size] = {called: tensors[i].shape[d] for (i, d), called in free.items()}
@@ -163,7 +163,9 @@ def _asked(torch: Any, args: Any, kwargs: Any, free: dict[tuple[int, int], str],
         raise SizeError("has no batch: its inputs share no first dimension", hint="name it with dynamic=")
     if work.context is not None:
         if CONTEXT not in found:
-            raise SizeError("has no context: no input is a batch of token numbers", hint="name it with dynamic=")
+            raise SizeError(
+                "has no context: no input is a batch of token numbers", hint="name it with dynamic="
+            )
         found[CONTEXT] = work.context
     return found
 
@@ -177,180 +179,3 @@ def _precision(torch: Any, module: Any, work: Workload) -> Precision:
             kind = DTYPES.get(str(p.dtype).removeprefix("torch."), "fp32")
             sizes[kind] = sizes.get(kind, 0) + p.numel()
     return Precision.of(max(sizes, key=lambda k: sizes[k])) if sizes else work.precision
-
-
-def _recorded(
-    torch: Any, module: Any, args: Any, kwargs: Any, free: dict[tuple[int, int], str],
-    asked: dict[str, Size] | None, precision: Precision, name: str,
-) -> Any:  # fmt: skip
-    """The graph of one run; without `asked` one of formulas, with the symbols of free dimensions."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    reader = TorchReader(torch, Builder(name, precision), name)
-    for key, p in module.named_parameters():
-        reader.stored.setdefault(id(p), (key, p, True))
-    for key, b in module.named_buffers():
-        reader.stored.setdefault(id(b), (key, b, False))
-    environment, symbols = (None, {}) if asked is not None else _environment(torch)
-    mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=environment)
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    made, count = {}, [0]
-
-    def pretended(t: Any) -> Any:
-        i = count[0]
-        count[0] += 1
-        shape = list(t.shape)
-        for d in range(t.dim()):
-            called = free.get((i, d))
-            if called is not None and asked is not None:
-                shape[d] = asked[called]
-            elif called is not None:
-                # a size of 0 or 1 would be taken for a constant
-                shape[d] = max(int(shape[d]), 2)
-        plain = torch.empty(tuple(shape), dtype=t.dtype, device="meta")
-        fake = _fake(torch, mode, plain, device, [d for d in range(t.dim()) if (i, d) in free], environment)
-        made[i] = fake
-        return fake
-
-    given = _mapped(torch, args, pretended), _mapped(torch, kwargs, pretended)
-    if environment is not None:
-        reader.symbols = _formulas(torch, environment, {key: made[key[0]].shape[key[1]] for key in free}, free, symbols)
-    names = _input_names(module, args, kwargs)
-    for (i, fake), called in zip(made.items(), names, strict=False):
-        path = reader.free(called or f"input{i}")
-        value = reader.g.input(path, reader.sizes(fake.shape), reader.dtype(fake.dtype))
-        reader.values[path] = value
-        reader.bind(fake, path)
-    with ExitStack() as stack:
-        stack.enter_context(mode)
-        if environment is not None:
-            from torch._dispatch.python import enable_python_dispatcher
-
-            stack.enter_context(enable_python_dispatcher())
-        stack.enter_context(recording(torch, reader, module, True))
-        out = module(*given[0], **given[1])
-    graph = _finished(torch, reader, out)
-    if environment is None:
-        return graph
-    return graph, {called: s for called, s in symbols.items()}
-
-
-def _fake(torch: Any, mode: Any, plain: Any, device: Any, dims: list[int], environment: Any) -> Any:
-    if environment is None or not dims:
-        with mode:
-            return torch.empty(plain.shape, dtype=plain.dtype, device=device)
-    from torch._dynamo.source import ConstantSource
-    from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
-
-    kinds = [DimDynamic.DYNAMIC if d in dims else DimDynamic.STATIC for d in range(plain.dim())]
-    context = StatelessSymbolicContext(dynamic_sizes=kinds)
-    source = ConstantSource(f"input{id(plain)}")
-    shaped = mode.from_tensor(plain, symbolic_context=context, source=source)
-    with mode:
-        return torch.empty(shaped.shape, dtype=plain.dtype, device=device)
-
-
-def _environment(torch: Any) -> tuple[Any, dict[str, Any]]:
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
-    return ShapeEnv(duck_shape=False), {}
-
-
-def _formulas(
-    torch: Any, environment: Any, sizes: dict[tuple[int, int], Any], free: dict[tuple[int, int], str],
-    symbols: dict[str, Any],
-) -> Callable[[Any], Size]:  # fmt: skip
-    """Turns PyTorch's symbolic sizes into formulas in symbols that are called as the dimensions are."""
-    import sympy
-
-    from pharos.convert.torch_formulas import plain
-
-    ours = {}
-    for key, size in sizes.items():
-        called = free[key]
-        symbol = symbols.setdefault(called, sympy.Symbol(called, integer=True, positive=True))
-        if isinstance(size, torch.SymInt):
-            ours[size.node.expr] = symbol
-    known: dict[Any, Size] = {}
-
-    def formula(size: Any) -> Size:
-        written = size.node.expr
-        found = environment.replace(written) if hasattr(environment, "replace") else written
-        if found not in known:
-            # theirs that stand for the same dimension of several inputs become one
-            swapped = {environment.replace(k): v for k, v in ours.items()} | ours
-            known[found] = plain(found.xreplace(swapped))
-        return known[found]
-
-    return formula
-
-
-def _mapped(torch: Any, tree: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(tree, torch.Tensor):
-        return change(tree)
-    if isinstance(tree, dict):
-        return {k: _mapped(torch, v, change) for k, v in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*[_mapped(torch, v, change) for v in tree])
-    if isinstance(tree, (list, tuple)):
-        return type(tree)(_mapped(torch, v, change) for v in tree)
-    return tree
-
-
-def _input_names(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
-    """The names of the parameters of `forward` that the tensors are passed to, in order."""
-    import inspect
-
-    torch = _torch()
-    try:
-        known = [n for n, p in inspect.signature(module.forward).parameters.items()
-                 if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]  # fmt: skip
-    except (TypeError, ValueError):
-        known = []
-    found = []
-    for i, value in enumerate(args):
-        called = known[i] if i < len(known) else f"input{i}"
-        many = list(tensors_in(torch, value))
-        found += [called] if isinstance(value, torch.Tensor) else [f"{called}_{j}" for j in range(len(many))]
-    for called, value in kwargs.items():
-        many = list(tensors_in(torch, value))
-        found += [called] if isinstance(value, torch.Tensor) else [f"{called}_{j}" for j in range(len(many))]
-    return found
-
-
-def _finished(torch: Any, reader: TorchReader, out: Any) -> Graph:
-    outputs, seen = [], set()
-    for t in _outputs(torch, out):
-        if t is None or id(t) in seen:
-            continue
-        seen.add(id(t))
-        value = reader.of(t)
-        if value.name not in {v.name for v in outputs}:
-            outputs.append(value)
-    if not outputs:
-        raise InputError("returns no tensor", where=reader.path)
-    # what the module holds and this run does not use counts as parameters all the same
-    unused = []
-    for key, p, trained in list(reader.stored.values()):
-        if trained and key not in reader.owners:
-            stem, _, last = key.rpartition(".")
-            reader.constants.setdefault(key, reader.constant_of(p, key))
-            reader.place(reader.free(key), Stored(reader.describe(p).shape, True, key=last), origins={last: key}, home=stem)
-            unused.append(key)
-    return reader.g.finish(*outputs, unused=tuple(unused) or None, reasons=dict(reader.reasons) or None)
-
-
-def _outputs(torch: Any, out: Any) -> list[Any]:
-    """Tensors of what a module returns: nested lists, dicts, and objects that can be turned into them."""
-    if isinstance(out, torch.Tensor):
-        return [out]
-    if isinstance(out, Mapping):
-        return [t for v in out.values() for t in _outputs(torch, v)]
-    if isinstance(out, (list, tuple)):
-        return [t for v in out for t in _outputs(torch, v)]
-    if hasattr(out, "__dataclass_fields__"):
-        return [t for f in out.__dataclass_fields__ for t in _outputs(torch, getattr(out, f, None))]
-    return []
-
-
-__all__ = ["Traced", "example_tensors", "replace", "trace"]

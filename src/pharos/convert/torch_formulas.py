@@ -1,5 +1,6 @@
 """Formulas: PyTorch's symbolic sizes in SymPy's own functions."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pharos.quantity.errors import SizeError
@@ -20,6 +21,37 @@ def plain(expression: Any) -> Size:
         raise SizeError(f"a size depends on data: {expression}")
     made = _rewritten(sympy, expression)
     return int(made) if made.is_Integer else made
+
+
+def formulas(
+    torch: Any, environment: Any, sizes: dict[tuple[int, int], Any], free: dict[tuple[int, int], str],
+    symbols: dict[str, Any],
+) -> Callable[[Any], Size]:  # fmt: skip
+    """Turns PyTorch's symbolic sizes into formulas in symbols that are called as the dimensions are.
+
+    Args:
+        sizes: of the free dimensions of the inputs; free: what they are called.
+        symbols: filled with the symbol of each name.
+    """
+    import sympy
+
+    ours = {}
+    for key, size in sizes.items():
+        called = free[key]
+        symbol = symbols.setdefault(called, sympy.Symbol(called, integer=True, positive=True))
+        if isinstance(size, torch.SymInt):
+            ours[size.node.expr] = symbol
+    known: dict[Any, Size] = {}
+
+    def formula(size: Any) -> Size:
+        found = environment.replace(size.node.expr)
+        if found not in known:
+            # those of theirs that were found to be equal are one
+            swapped = {environment.replace(theirs): mine for theirs, mine in ours.items()} | ours
+            known[found] = plain(found.xreplace(swapped))
+        return known[found]
+
+    return formula
 
 
 def _rewritten(sympy: Any, e: Any) -> Any:

@@ -12,7 +12,7 @@ from pharos.graph.tensor import ACTIVATIONS, Tensor
 from pharos.ops.stored import Stored
 from pharos.ops.strided import Overwrite, StridedView
 from pharos.ops.unknown import Unknown
-from pharos.quantity.errors import InputError, PharosError
+from pharos.quantity.errors import PharosError
 from pharos.quantity.sizes import Size, is_int, same_shape
 
 DTYPES = {
@@ -183,9 +183,8 @@ class TorchReader(Reader):
         if found is None:
             name = self.free("constant")
             self.captured.append(t)
-            trainable = False
         else:
-            name, _, trainable = found
+            name = found[0]
         if name not in self.constants:
             self.constants[name] = self.constant_of(t, name)
         self.held[t] = _Held(name, 0)
@@ -249,7 +248,9 @@ class TorchReader(Reader):
         path = self.free(stem) if stem else self.under(kind)
         return self.place(path, op, *values, origins=origins)
 
-    def place(self, path: str, op: Op, *values: Value, origins: dict[str, str], home: str | None = None) -> Any:
+    def place(
+        self, path: str, op: Op, *values: Value, origins: dict[str, str], home: str | None = None
+    ) -> Any:
         """As for every reader; what is made can be asked for by its name."""
         made = super().place(path, op, *values, origins=origins, home=home)
         for value in made if isinstance(made, tuple) else (made,):

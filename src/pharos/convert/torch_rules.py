@@ -9,12 +9,13 @@ from pharos.graph.graph import Value
 from pharos.graph.op import Op
 from pharos.ops.activation import Activation, Softmax
 from pharos.ops.attention import Attention
+from pharos.ops.compare import Where
 from pharos.ops.conv import Conv1d, Conv2d, Conv3d
 from pharos.ops.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from pharos.ops.compare import Where
 from pharos.ops.copies import Full
 from pharos.ops.elementwise import Add, Mul
 from pharos.ops.embedding import Embedding, EmbeddingBag
+from pharos.ops.grouped import GroupedMatMul
 from pharos.ops.instance_norm import InstanceNorm
 from pharos.ops.linear import Linear, MatMul
 from pharos.ops.norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
@@ -27,14 +28,15 @@ Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 # Calls that neither compute nor make a tensor.
 UNSEEN = {"prim::device", "prim::layout", "aten::sym_size", "aten::sym_stride", "aten::sym_numel",
-          "aten::sym_storage_offset", "aten::is_contiguous", "aten::size", "aten::stride", "aten::_local_scalar_dense",
+          "aten::sym_storage_offset", "aten::is_contiguous", "aten::size", "aten::stride",
+          "aten::_local_scalar_dense",
           "aten::is_same_size", "aten::equal", "aten::item", "aten::is_nonzero", "aten::_assert_async",
           "aten::_assert_scalar", "aten::sym_constrain_range", "aten::sym_constrain_range_for_size",
           "aten::record_stream", "prim::dtype", "aten::dim"}  # fmt: skip
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Registers ``rule(reader, *arguments of the call) -> value or values`` for names of PyTorch operators."""
+    """Registers ``rule(reader, *arguments) -> value or values`` for names of PyTorch operators."""
 
     def register(function: Rule) -> Rule:
         for name in names:
@@ -46,7 +48,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def find_rule(name: str) -> Rule | None:
     """The rule for a call, the user's own before ours."""
-    for room in ("torch_shapes", "torch_small"):
+    for room in ("torch_shapes", "torch_arithmetic", "torch_reduce", "torch_index"):
         import_module(f"pharos.convert.{room}")
     return RULES.get(name)
 
@@ -170,7 +172,9 @@ def _convolution(
         channels, rest = (shape[0], shape[1] * groups), (groups, biased, dilation)
         op = made(*channels, kernel, stride, padding, output_padding, *rest)
     elif n == 1:
-        op = Conv1d(shape[1] * groups, shape[0], kernel[0], stride[0], padding[0], dilation[0], groups, biased)
+        op = Conv1d(
+            shape[1] * groups, shape[0], kernel[0], stride[0], padding[0], dilation[0], groups, biased
+        )
     else:
         made = Conv2d if n == 2 else Conv3d
         op = made(shape[1] * groups, shape[0], kernel, stride, padding, dilation, groups, biased)
@@ -191,7 +195,12 @@ def _batch_norm(
     return with_weights(r, "norm", op, x, **held)
 
 
-@rule("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit")
+@rule(
+    "native_batch_norm",
+    "cudnn_batch_norm",
+    "_native_batch_norm_legit_no_training",
+    "_native_batch_norm_legit",
+)
 def _native_batch_norm(
     r: TorchReader, input: Any, weight: Any, bias: Any, running_mean: Any = None, running_var: Any = None,
     *rest: Any,
@@ -202,21 +211,34 @@ def _native_batch_norm(
 
 @rule("layer_norm")
 def _layer_norm(
-    r: TorchReader, input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+    r: TorchReader,
+    input: Any,
+    normalized_shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *_: Any,
 ) -> Any:
     return _native_layer_norm(r, input, normalized_shape, weight, bias, eps)[0]
 
 
 @rule("group_norm")
 def _whole_group_norm(
-    r: TorchReader, input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+    r: TorchReader,
+    input: Any,
+    num_groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *_: Any,
 ) -> Any:
     return _group_norm(r, input, weight, bias, None, input.shape[1], None, num_groups, eps)[0]
 
 
 @rule("instance_norm")
 def _instance_norm(
-    r: TorchReader, input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, use_input_stats: bool,
+    r: TorchReader, input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any,
+    use_input_stats: bool,
     momentum: float, eps: float, *_: Any,
 ) -> Any:  # fmt: skip
     if not use_input_stats:
@@ -226,7 +248,9 @@ def _instance_norm(
 
 
 @rule("native_layer_norm")
-def _native_layer_norm(r: TorchReader, input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> Any:
+def _native_layer_norm(
+    r: TorchReader, input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float
+) -> Any:
     x, over = r.of(input), len(normalized_shape)
     width = prod(r.sizes(normalized_shape))
     lead = x.shape[: x.tensor.rank - over]
@@ -346,7 +370,7 @@ def _recurrent(cls: Any, states: int, **options: Any) -> Rule:
             # counted as one sequence of all the steps, which is what is computed
             return (
                 r.put("reshape", Reshape(y.shape[1:]), y),
-                *[_as(r, t, held) for t, held in zip(last, _list(hx))],
+                *[_as(r, t, held) for t, held in zip(last, _list(hx), strict=True)],
             )
         return (y if first else r.put("transpose", Transpose((1, 0, 2), view=True), y), *last)
 
@@ -399,13 +423,12 @@ def _glu(r: TorchReader, self: Any, dim: int = -1) -> Value:
     return r.put("mul", Mul(), a, r.put("sigmoid", Activation("sigmoid"), b))
 
 
+@rule("_grouped_mm", "grouped_mm", "transformers::grouped_mm_fallback")
 def _grouped_mm(
-    r: TorchReader, mat_a: Any, mat_b: Any, *, offs: Any = None, bias: Any = None, out_dtype: Any = None
+    r: TorchReader, self: Any, mat2: Any, offs: Any = None, bias: Any = None, out_dtype: Any = None
 ) -> Value:
     """Rows in groups, each with a matrix of its own: every row meets one matrix."""
-    from pharos.ops.grouped import GroupedMatMul
-
-    a, b = r.of(mat_a), r.of(mat_b)
+    a, b = r.of(self), r.of(mat2)
     if a.tensor.rank == 3:
         return r.put("matmul", MatMul(), a, b)
     if offs is None or a.tensor.rank != 2 or b.tensor.rank != 3:
@@ -422,10 +445,8 @@ def _attention_shape(torch: Any, query: Any, key: Any, value: Any, *_: Any, **__
     return query.new_empty((*query.shape[:-1], value.shape[-1]))
 
 
-def _grouped_shape(torch: Any, mat_a: Any, mat_b: Any, *_: Any, **__: Any) -> Any:
-    if mat_a.dim() != 2 or mat_b.dim() != 3:
-        return NotImplemented
-    return mat_a.new_empty((mat_a.shape[0], mat_b.shape[2]))
+def _grouped_shape(torch: Any, a: Any, b: Any, *_: Any, **__: Any) -> Any:
+    return a.new_empty((a.shape[0], b.shape[2])) if a.dim() == 2 and b.dim() == 3 else NotImplemented
 
 
 def _recurrent_shape(torch: Any, input: Any, hx: Any, params: Any, *rest: Any) -> Any:
@@ -441,7 +462,7 @@ SHAPED = {
     "aten::linear": _linear_shape,
     "aten::scaled_dot_product_attention": _attention_shape,
     "aten::_grouped_mm": _grouped_shape,
-    "aten::grouped_mm": _grouped_shape,
+    "transformers::grouped_mm_fallback": _grouped_shape,
     **{f"aten::{name}": _recurrent_shape for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
 }
 for _name, _made in {"lstm": (LSTM, 2), "gru": (GRU, 1), "rnn_tanh": (RNN, 1)}.items():

@@ -77,7 +77,8 @@ def _select(r: TorchReader, self: Any, dim: int, index: Any) -> Any:
     return r.put("reshape", Reshape(r.sizes(r.out.shape)), row)
 
 
-@rule("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "split_with_sizes_copy", "split_copy",
+@rule("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "split_with_sizes_copy",
+      "split_copy",
       "unsafe_split_with_sizes")  # fmt: skip
 def _split(r: TorchReader, self: Any, sizes: Any, dim: int = 0) -> Any:
     dim = dim % self.dim()
@@ -135,7 +136,8 @@ def _stack(r: TorchReader, tensors: Any, dim: int = 0) -> Any:
     return each[0] if len(each) == 1 else r.put("stack", Concat(dim), *each)
 
 
-@rule("detach", "alias", "lift", "lift_fresh", "lift_fresh_copy", "contiguous", "positive", "view_as_real_copy",
+@rule("detach", "alias", "lift", "lift_fresh", "lift_fresh_copy", "contiguous", "positive",
+      "view_as_real_copy",
       "real", "conj", "resolve_conj", "resolve_neg", "_conj", "_sparse_coo_tensor_unsafe")  # fmt: skip
 def _same(r: TorchReader, self: Any, *_: Any, **__: Any) -> Any:
     if r.parameter(self) is None:

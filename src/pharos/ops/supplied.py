@@ -104,7 +104,8 @@ class Supplied(Op):
 
     def to_onnx(self, w: Any, *inputs: str) -> Any:
         given = dict(zip(self.keys, inputs[self.inputs :], strict=True))
-        return self.op.to_onnx(_Writer(w, given), *inputs[: self.inputs])
+        writer: Any = _Writer(w, given)
+        return self.op.to_onnx(writer, *inputs[: self.inputs])
 
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:

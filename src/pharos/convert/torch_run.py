@@ -1,0 +1,306 @@
+"""One run of a module for its graph: on tensors without data if it can, else on real ones."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from pharos.convert.torch_record import TorchReader, recording, tensors_in
+from pharos.graph.graph import Builder, Graph
+from pharos.ops.stored import Stored
+from pharos.quantity.dtypes import Precision
+from pharos.quantity.errors import InputError, PharosError
+from pharos.quantity.sizes import Size
+
+# Beyond this many numbers a module is not filled with random ones to be run.
+LARGEST_RUN = 2_000_000_000
+# What PyTorch raises when a run asks for numbers that tensors without data do not have.
+_NEEDS_DATA = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode",
+               "UnsupportedFakeTensorException", "UnsupportedOperatorException", "UserError",
+               "ConstraintViolationError", "PendingUnbackedSymbolNotFound")  # fmt: skip
+
+
+def recorded(
+    torch: Any, module: Any, args: Any, kwargs: Any, free: dict[tuple[int, int], str],
+    asked: dict[str, Size] | None, precision: Precision, name: str,
+) -> Any:  # fmt: skip
+    """The graph of one run; without `asked` one of formulas, with the symbols of free dimensions.
+
+    Raises:
+        InputError: the module refuses the inputs, or needs data and has none.
+    """
+    run = _Run(torch, module, args, kwargs, free, precision, name)
+    try:
+        return run.pretended(asked)
+    except PharosError:
+        raise
+    except Exception as error:
+        if asked is None:
+            raise InputError(f"has no formulas: {_reason(error)}", where=name) from None
+        why = error
+    if not _needs_data(why):
+        raise InputError(f"cannot run on {run.shapes(asked)}: {_reason(why)}", where=name) from None
+    if any(p.device.type == "meta" for p in module.parameters()):
+        raise InputError(
+            f"depends on data ({_reason(why)}) and is on the meta device", where=name,
+            hint="build it on the CPU: then it is run once",
+        )  # fmt: skip
+    try:
+        return run.real(asked)
+    except PharosError:
+        raise
+    except Exception as error:
+        raise InputError(f"cannot run on {run.shapes(asked)}: {_reason(error)}", where=name) from None
+
+
+def _needs_data(error: BaseException) -> bool:
+    at: BaseException | None = error
+    while at is not None:
+        if type(at).__name__ in _NEEDS_DATA or "meta tensor" in str(at) or "numpy" in str(at).lower():
+            return True
+        if isinstance(at, (NotImplementedError, RuntimeError)) and "FakeTensor" in str(at):
+            return True
+        at = at.__cause__ or at.__context__
+    return False
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[0] if lines else ""
+    return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__
+
+
+class _Run:
+    """What the two ways of running share: the inputs, the reader, and what is made of its notes."""
+
+    def __init__(
+        self, torch: Any, module: Any, args: Any, kwargs: Any, free: Any, precision: Any, name: str
+    ) -> None:
+        self.torch, self.module, self.args, self.kwargs = torch, module, args, kwargs
+        self.free, self.precision, self.name = free, precision, name
+
+    def shapes(self, asked: dict[str, Size] | None) -> str:
+        """The inputs in words."""
+        found = []
+        for i, t in enumerate(tensors_in(self.torch, (self.args, self.kwargs))):
+            sizes = self._sizes(i, t, asked)
+            found.append(f"{str(t.dtype).removeprefix('torch.')}[{', '.join(map(str, sizes))}]")
+        return ", ".join(found)
+
+    def _sizes(self, i: int, t: Any, asked: dict[str, Size] | None) -> tuple[int, ...]:
+        shape = list(t.shape)
+        for d in range(t.dim()):
+            called = self.free.get((i, d))
+            if called is not None:
+                # in a formula a size of 0 or 1 would be taken for a constant
+                shape[d] = asked[called] if asked is not None else max(int(shape[d]), 2)
+        return tuple(shape)
+
+    def _reader(self) -> TorchReader:
+        reader = TorchReader(self.torch, Builder(self.name, self.precision), self.name)
+        for trained, found in ((True, self.module.named_parameters()), (False, self.module.named_buffers())):
+            for key, t in found:
+                reader.stored.setdefault(id(t), (key, t, trained))
+        return reader
+
+    def _given(self, made: Callable[[int, Any], Any]) -> tuple[Any, Any, list[Any]]:
+        tensors: list[Any] = []
+
+        def change(t: Any) -> Any:
+            tensors.append(made(len(tensors), t))
+            return tensors[-1]
+
+        return _mapped(self.torch, self.args, change), _mapped(self.torch, self.kwargs, change), tensors
+
+    def _declare(self, reader: TorchReader, tensors: Sequence[Any]) -> None:
+        for t, called in zip(
+            tensors, _input_names(self.torch, self.module, self.args, self.kwargs), strict=True
+        ):
+            path = reader.free(called)
+            reader.values[path] = reader.g.input(path, reader.sizes(t.shape), reader.dtype(t.dtype))
+            reader.bind(t, path)
+
+    def pretended(self, asked: dict[str, Size] | None) -> Any:
+        """A run on tensors without data, with formulas for the free sizes if `asked` is None."""
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        torch, reader = self.torch, self._reader()
+        environment = None
+        if asked is None:
+            from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+            environment = ShapeEnv(duck_shape=False)
+        mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=environment)
+        device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
+
+        def made(i: int, t: Any) -> Any:
+            sizes = self._sizes(i, t, asked)
+            dims = [d for d in range(t.dim()) if (i, d) in self.free] if environment is not None else []
+            if dims:
+                sizes = _symbolic(torch, mode, environment, sizes, t.dtype, dims)
+            with mode:
+                return torch.empty(sizes, dtype=t.dtype, device=device)
+
+        args, kwargs, tensors = self._given(made)
+        symbols: dict[str, Any] = {}
+        if environment is not None:
+            from pharos.convert.torch_formulas import formulas
+
+            sizes = {key: tensors[key[0]].shape[key[1]] for key in self.free}
+            reader.symbols = formulas(torch, environment, sizes, self.free, symbols)
+        self._declare(reader, tensors)
+        with ExitStack() as stack:
+            stack.enter_context(mode)
+            if environment is not None:
+                from torch._dispatch.python import enable_python_dispatcher
+
+                stack.enter_context(enable_python_dispatcher())
+            stack.enter_context(_countable_experts(self.module))
+            stack.enter_context(recording(torch, reader, self.module, True))
+            graph = self._finished(reader, self.module(*args, **kwargs))
+        return graph if environment is None else (graph, symbols)
+
+    def real(self, asked: dict[str, Size] | None) -> Graph:
+        """A run on random numbers: what depends on data goes one way of those it could."""
+        torch, reader = self.torch, self._reader()
+        device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        rows = min((p.shape[0] for p in self.module.parameters() if p.dim() == 2), default=2)
+        generator = torch.Generator().manual_seed(0)
+
+        def made(i: int, t: Any) -> Any:
+            sizes = self._sizes(i, t, asked)
+            if tuple(t.shape) == sizes and t.device.type != "meta":
+                return t.detach().clone().to(device)
+            if t.dtype.is_floating_point:
+                return torch.randn(sizes, generator=generator).to(device=device, dtype=t.dtype)
+            high = 2 if t.dtype == torch.bool else max(int(rows), 2)
+            return torch.randint(0, high, sizes, generator=generator).to(device=device, dtype=t.dtype)
+
+        args, kwargs, tensors = self._given(made)
+        self._declare(reader, tensors)
+        kept = {key: t.clone() for key, t in self.module.named_buffers()}
+        try:
+            with recording(torch, reader, self.module, False):
+                graph = self._finished(reader, self.module(*args, **kwargs))
+        finally:
+            with torch.no_grad():
+                for key, t in self.module.named_buffers():
+                    t.copy_(kept[key])
+        return Graph(graph.name, graph.inputs, graph.nodes, graph.outputs, graph.precision,
+                     graph.meta | {"one_run": True})  # fmt: skip
+
+    def _finished(self, reader: TorchReader, out: Any) -> Graph:
+        outputs: dict[str, Any] = {}
+        for t in _outputs(self.torch, out):
+            value = reader.of(t)
+            outputs.setdefault(value.name, value)
+        if not outputs:
+            raise InputError("returns no tensor", where=self.name)
+        # what the module holds and this run does not use counts as parameters all the same
+        unused = []
+        for key, p, trained in list(reader.stored.values()):
+            if not trained or key in reader.owners:
+                continue
+            stem, _, last = key.rpartition(".")
+            reader.constants.setdefault(key, reader.constant_of(p, key))
+            held = Stored(reader.describe(p).shape, True, key=last)
+            reader.place(reader.free(key), held, origins={last: key}, home=stem)
+            unused.append(key)
+        made = reader.g.finish(
+            *outputs.values(), unused=tuple(unused) or None, reasons=dict(reader.reasons) or None,
+            classes=_classes(self.module),
+        )  # fmt: skip
+        return without_dead(made)
+
+
+def without_dead(graph: Graph) -> Graph:
+    """The graph without views and tensors of constants that nothing reads."""
+    nodes: list[Any] = list(graph.nodes)
+    kept: list[Any] = []
+    needed = {v.name for v in graph.outputs}
+    for node in reversed(nodes):
+        made_of_nothing = not node.inputs and not node.weights and node.op.kind in ("full", "arange")
+        moves_nothing = node.op.class_of(*node.io) == "view" and not node.weights
+        if (made_of_nothing or moves_nothing) and not any(o in needed for o in node.outputs):
+            continue
+        needed.update(node.inputs)
+        kept.append(node)
+    return Graph(graph.name, graph.inputs, tuple(reversed(kept)), graph.outputs, graph.precision, graph.meta)
+
+
+def _classes(module: Any) -> dict[str, str]:
+    """Class name of each submodule, by its path."""
+    return {name: type(part).__name__ for name, part in module.named_modules()}
+
+
+@contextmanager
+def _countable_experts(module: Any) -> Iterator[None]:
+    """Experts that a loop runs as data says are run in groups meanwhile: the same work, whatever the data."""
+    changed = []
+    for part in module.modules():
+        config = getattr(part, "config", None)
+        way = getattr(config, "_experts_implementation", None)
+        if way == "eager" and not any(config is c for c, _ in changed):
+            changed.append((config, way))
+    try:
+        for config, _ in changed:
+            config._experts_implementation = "grouped_mm"
+        yield
+    finally:
+        for config, way in changed:
+            config._experts_implementation = way
+
+
+def _symbolic(torch: Any, mode: Any, environment: Any, sizes: Any, dtype: Any, dims: list[int]) -> Any:
+    """Sizes of which those of `dims` are symbols."""
+    from torch._dynamo.source import ConstantSource
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
+
+    plain = torch.empty(sizes, dtype=dtype, device="meta")
+    kinds = [DimDynamic.DYNAMIC if d in dims else DimDynamic.STATIC for d in range(len(sizes))]
+    context = StatelessSymbolicContext(dynamic_sizes=kinds)
+    source = ConstantSource(
+        f"input{len(environment.var_to_val) if hasattr(environment, 'var_to_val') else id(plain)}"
+    )
+    return mode.from_tensor(plain, symbolic_context=context, source=source).shape
+
+
+def _mapped(torch: Any, tree: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(tree, torch.Tensor):
+        return change(tree)
+    if isinstance(tree, dict):
+        return {k: _mapped(torch, v, change) for k, v in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*[_mapped(torch, v, change) for v in tree])
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_mapped(torch, v, change) for v in tree)
+    return tree
+
+
+def _input_names(torch: Any, module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+    """The names of the parameters of `forward` that the tensors are passed to, in order."""
+    import inspect
+
+    try:
+        known = [n for n, p in inspect.signature(module.forward).parameters.items()
+                 if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]  # fmt: skip
+    except (TypeError, ValueError):
+        known = []
+    named = [(known[i] if i < len(known) else f"input{i}", v) for i, v in enumerate(args)]
+    found = []
+    for called, value in (*named, *kwargs.items()):
+        many = list(tensors_in(torch, value))
+        found += [called] if isinstance(value, torch.Tensor) else [f"{called}_{j}" for j in range(len(many))]
+    return found
+
+
+def _outputs(torch: Any, out: Any) -> list[Any]:
+    """Tensors of what a module returns: nested lists, dicts, and objects that hold them."""
+    if isinstance(out, torch.Tensor):
+        return [out]
+    if isinstance(out, Mapping):
+        return [t for v in out.values() for t in _outputs(torch, v)]
+    if isinstance(out, (list, tuple)):
+        return [t for v in out for t in _outputs(torch, v)]
+    if hasattr(out, "__dataclass_fields__"):
+        return [t for f in out.__dataclass_fields__ for t in _outputs(torch, getattr(out, f, None))]
+    return []
