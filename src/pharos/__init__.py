@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pharos.api import predict as predict
     from pharos.api import show as show
     from pharos.api import train as train
+    from pharos.convert.from_torch import trace as trace
     from pharos.convert.to_onnx import to_onnx as to_onnx
     from pharos.convert.to_torch import to_torch as to_torch
     from pharos.graph.graph import Builder as Builder
@@ -23,6 +24,7 @@ _NAMES = {
     **dict.fromkeys(("load", "show", "predict", "check", "compare", "train"), "pharos.api"),
     "to_onnx": "pharos.convert.to_onnx",
     "to_torch": "pharos.convert.to_torch",
+    "trace": "pharos.convert.from_torch",
     "Workload": "pharos.graph.workload",
     "Graph": "pharos.graph.graph",
     "Builder": "pharos.graph.graph",
@@ -41,6 +43,7 @@ __all__ = [
     "show",
     "to_onnx",
     "to_torch",
+    "trace",
     "train",
 ]
 

@@ -18,7 +18,12 @@ from pharos.quantity.sizes import Size, is_int
 BATCH, CONTEXT = "batch", "context"
 
 
-def _torch() -> Any:
+def require_torch() -> Any:
+    """The torch package.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         import torch
     except ModuleNotFoundError:
@@ -61,7 +66,7 @@ def trace(
     Raises:
         InputError: no inputs, torch is missing, or the module cannot run on them.
     """
-    torch = _torch()
+    torch = require_torch()
     if input_size is not None:
         args = (*args, *example_tensors(torch, input_size, dtypes))
     if next(tensors_in(torch, (args, kwargs)), None) is None:

@@ -1,4 +1,4 @@
-"""Load: a model from whatever names it: a catalogue name, an ONNX file, a Hugging Face config."""
+"""Load: a model from whatever names it: a catalogue name, an ONNX file, a config.json, PyTorch code."""
 
 from importlib import import_module
 
@@ -6,12 +6,16 @@ from pharos.models.registry import Model, find
 from pharos.quantity.errors import InputError
 
 
-def load(model: str | Model, dims: dict[str, int] | None = None) -> Model:
-    """A model from its name or file; no code of the model's is run, no weights are read.
+def load(
+    model: str | Model, dims: dict[str, int] | None = None, inputs: dict[str, str] | None = None
+) -> Model:
+    """A model from its name or file; no weights are read, and only code that is named as such is run.
 
     Args:
-        model: ``resnet50``, ``mobilenet_v2(width=0.75)``, ``path/model.onnx``, ``path/config.json``.
+        model: ``resnet50``, ``mobilenet_v2(width=0.75)``, ``path/model.onnx``, ``path/config.json``, or
+            ``package.module:factory``, the one form that runs the user's code.
         dims: sizes for symbolic dimensions of an ONNX file.
+        inputs: of a factory's module, see `pharos.convert.factory.from_factory`.
 
     Raises:
         PharosError: unknown name or unreadable file.
@@ -20,6 +24,10 @@ def load(model: str | Model, dims: dict[str, int] | None = None) -> Model:
         return model
     import_module("pharos.models")
     text = model.strip()
+    from pharos.convert.factory import from_factory, is_factory
+
+    if is_factory(text):
+        return from_factory(text, inputs)
     if text.endswith(".onnx"):
         from pharos.convert.from_onnx import from_onnx
 
@@ -29,6 +37,6 @@ def load(model: str | Model, dims: dict[str, int] | None = None) -> Model:
 
         return from_hf_config(text)
     if ("/" in text or "\\" in text) and "(" not in text:
-        hint = "a catalogue name, a .onnx file or a Hugging Face config.json"
+        hint = "a catalogue name, a .onnx file, a Hugging Face config.json or package.module:factory"
         raise InputError(f"{text!r} is not a model", hint=hint)
     return find(text)

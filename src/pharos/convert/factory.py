@@ -1,0 +1,219 @@
+"""Factory: a module that `package.module:function(arguments)` makes, and inputs it can be run on."""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pharos.models.registry import Model, parse_name
+from pharos.quantity.errors import InputError, PharosError, unknown
+
+# Tokens of a text and side of an image where nothing says otherwise.
+TOKENS, SIDE = 128, 224
+_HOLD: list[Any] = []
+
+
+def is_factory(text: str) -> bool:
+    """Whether a text names code: package.module:name, with a call's arguments or without."""
+    return re.match(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?$", text.strip(), re.DOTALL) is not None
+
+
+def from_factory(text: str, inputs: dict[str, str] | None = None) -> Model:
+    """The model that a function or class makes: this runs that code, and only because it was named.
+
+    Args:
+        text: ``package.module:factory`` or ``package.module:factory(width=0.5)``.
+        inputs: name or number of an input -> its shape, ``1x3x224x224`` or ``int64:1x128``; guessed from
+            what the module says of itself if left out.
+
+    Raises:
+        InputError: no such code, it fails, it makes no module, or no inputs can be guessed.
+    """
+    from pharos.convert.from_torch import require_torch, trace
+
+    torch = require_torch()
+    made = _made(torch, text)
+    if inputs:
+        args, kwargs = _stated(torch, inputs)
+    else:
+        args, kwargs = guess_inputs(torch, made, text)
+    return trace(made, *args, name=text, **kwargs)
+
+
+def _made(torch: Any, text: str) -> Any:
+    place, _, rest = text.strip().partition(":")
+    name, arguments = parse_name(rest)
+    room = import_mended(place, text)
+    at: Any = room
+    for part in name.split("."):
+        if not hasattr(at, part):
+            known = [n for n in dir(at) if not n.startswith("_") and callable(getattr(at, n, None))]
+            raise unknown(f"name in {place}", part, known)
+        at = getattr(at, part)
+    if isinstance(at, torch.nn.Module):
+        return at
+    if not callable(at):
+        raise InputError(f"is a {type(at).__name__}, not a function or class", where=text)
+    made = _called(torch, at, arguments, text)
+    if not isinstance(made, torch.nn.Module):
+        raise InputError(f"makes a {type(made).__name__}, not a torch.nn.Module", where=text)
+    return made.eval()
+
+
+def _called(torch: Any, make: Callable[..., Any], arguments: dict[str, Any], text: str) -> Any:
+    """What the factory makes, on the meta device if it can be made there."""
+    try:
+        with torch.device("meta"):
+            return make(**arguments)
+    except Exception:
+        try:
+            return make(**arguments)
+        except PharosError:
+            raise
+        except Exception as error:
+            raise InputError(f"fails: {_first(error)}", where=text) from None
+
+
+def import_mended(place: str, text: str = "") -> Any:
+    """A module by its name; a torchvision whose compiled part fits another torch is still imported.
+
+    Raises:
+        InputError: there is none, or importing it fails.
+    """
+    here = str(Path.cwd())
+    with _on_path(here):
+        for _ in range(40):
+            try:
+                return importlib.import_module(place)
+            except ModuleNotFoundError as error:
+                missing = error.name or place
+                if place == missing or place.startswith(f"{missing}."):
+                    raise InputError(f"there is no module {place!r}", where=text) from None
+                raise InputError(f"importing {place} needs {missing}", where=text) from None
+            except RuntimeError as error:
+                if not _mended(str(error)):
+                    raise InputError(f"importing {place} fails: {_first(error)}", where=text) from None
+            except Exception as error:
+                raise InputError(f"importing {place} fails: {_first(error)}", where=text) from None
+    raise InputError(f"importing {place} fails", where=text)
+
+
+def _mended(message: str) -> bool:
+    """Declares an operator that a mismatched torchvision lacks, so that its Python part loads."""
+    found = re.search(r"operator torchvision::(\w+) does not exist", message)
+    if not found:
+        return False
+    import torch
+
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    library.define(f"{found[1]}(Tensor x) -> Tensor")
+    _HOLD.append(library)
+    for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    return True
+
+
+@contextmanager
+def _on_path(folder: str) -> Iterator[None]:
+    if folder in sys.path or "" in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+
+
+def _first(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _stated(torch: Any, inputs: dict[str, str]) -> tuple[list[Any], dict[str, Any]]:
+    args: dict[int, Any] = {}
+    kwargs: dict[str, Any] = {}
+    for key, text in inputs.items():
+        made = tensor_of(torch, text, key)
+        if key.isdigit():
+            args[int(key)] = made
+        else:
+            kwargs[key] = made
+    if sorted(args) != list(range(len(args))):
+        raise InputError("numbered inputs must be 0, 1, 2, ...", where="--input")
+    return [args[i] for i in sorted(args)], kwargs
+
+
+def tensor_of(torch: Any, text: str, key: str = "") -> Any:
+    """A tensor without data from ``1x3x224x224``, ``int64:1x128`` or ``bfloat16:2x8``.
+
+    Raises:
+        InputError: not of that form.
+    """
+    from pharos.convert.from_torch import example_tensors
+
+    kind, _, sizes = text.strip().rpartition(":")
+    if not re.fullmatch(r"\d+(x\d+)*", sizes):
+        raise InputError(
+            f"{text!r} is not a shape",
+            where=f"--input {key}".strip(),
+            hint="write 1x3x224x224 or int64:1x128",
+        )
+    return example_tensors(torch, tuple(int(s) for s in sizes.split("x")), kind or None)[0]
+
+
+def guess_inputs(torch: Any, module: Any, text: str = "") -> tuple[list[Any], dict[str, Any]]:
+    """Inputs from what a module says of itself: Lightning's example, timm's and transformers' configs, or
+    the layer that it begins with.
+
+    Raises:
+        InputError: nothing says what it takes.
+    """
+    example = getattr(module, "example_input_array", None)
+    if isinstance(example, torch.Tensor):
+        return [example], {}
+    if isinstance(example, dict):
+        return [], dict(example)
+    if isinstance(example, (list, tuple)):
+        return list(example), {}
+    settings = getattr(module, "default_cfg", None) or getattr(module, "pretrained_cfg", None)
+    if isinstance(settings, dict) and settings.get("input_size"):
+        return [torch.empty(1, *settings["input_size"], device="meta")], {}
+    if hasattr(module, "config") and hasattr(module, "main_input_name"):
+        from pharos.convert.hf_inputs import inputs_of
+
+        return [], inputs_of(torch, module)
+    found = _by_first_layer(torch, module)
+    if found is None:
+        raise InputError(
+            "does not say what it takes", where=text or type(module).__name__,
+            hint="give --input 0=1x3x224x224, or 0=int64:1x128 for token numbers",
+        )  # fmt: skip
+    return [found], {}
+
+
+def _by_first_layer(torch: Any, module: Any) -> Any:
+    nn = torch.nn
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            side = 299 if type(module).__name__ in ("Inception3", "InceptionV3") else SIDE
+            return torch.empty(1, part.in_channels, side, side, device="meta")
+        if isinstance(part, nn.Conv1d):
+            return torch.empty(1, part.in_channels, TOKENS, device="meta")
+        if isinstance(part, nn.Conv3d):
+            return torch.empty(1, part.in_channels, 16, 112, 112, device="meta")
+        if isinstance(part, nn.Embedding):
+            return torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
+        if isinstance(part, nn.Linear):
+            return torch.empty(1, part.in_features, device="meta")
+        if isinstance(part, (nn.LSTM, nn.GRU, nn.RNN)):
+            order = (1, TOKENS) if part.batch_first else (TOKENS, 1)
+            return torch.empty(*order, part.input_size, device="meta")
+        if isinstance(part, nn.MultiheadAttention):
+            order = (1, TOKENS) if part.batch_first else (TOKENS, 1)
+            return torch.empty(*order, part.embed_dim, device="meta")
+    return None
