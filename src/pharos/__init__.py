@@ -10,11 +10,14 @@ if TYPE_CHECKING:
     from pharos.api import predict as predict
     from pharos.api import show as show
     from pharos.api import train as train
+    from pharos.convert.declared import rule as rule
     from pharos.convert.from_torch import trace as trace
     from pharos.convert.to_onnx import to_onnx as to_onnx
     from pharos.convert.to_torch import to_torch as to_torch
     from pharos.graph.graph import Builder as Builder
     from pharos.graph.graph import Graph as Graph
+    from pharos.graph.op import Work as Work
+    from pharos.graph.tensor import Tensor as Tensor
     from pharos.graph.workload import Workload as Workload
     from pharos.quantity.errors import PharosError as PharosError
 
@@ -26,6 +29,9 @@ _NAMES = {
     "to_torch": "pharos.convert.to_torch",
     "trace": "pharos.convert.from_torch",
     "Workload": "pharos.graph.workload",
+    "Work": "pharos.graph.op",
+    "Tensor": "pharos.graph.tensor",
+    "rule": "pharos.convert.declared",
     "Graph": "pharos.graph.graph",
     "Builder": "pharos.graph.graph",
     "PharosError": "pharos.quantity.errors",
@@ -34,12 +40,15 @@ __all__ = [
     "Builder",
     "Graph",
     "PharosError",
+    "Tensor",
+    "Work",
     "Workload",
     "__version__",
     "check",
     "compare",
     "load",
     "predict",
+    "rule",
     "show",
     "to_onnx",
     "to_torch",

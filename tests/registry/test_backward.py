@@ -13,7 +13,7 @@ from pharos.ops.attention import Attention
 from pharos.ops.cross import Cross
 
 assert pharos.ops
-KINDS = sorted(kind for kind, cls in REGISTRY.items() if cls.is_counted)
+KINDS = sorted(kind for kind, cls in REGISTRY.items() if cls.is_counted and kind != "declared")
 # Their PyTorch form runs through products that torch.utils.flop_counter knows, and nothing is done twice.
 COUNTED = [
     "conv1d", "conv2d", "conv_transpose2d", "causal_conv", "cross", "expert_linear", "gru", "linear",

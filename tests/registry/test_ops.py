@@ -14,7 +14,7 @@ from pharos.quantity.errors import SizeError
 
 assert pharos.ops
 # A stand-in for operators without a rule has nothing to compare.
-KINDS = sorted(kind for kind, cls in REGISTRY.items() if cls.is_counted)
+KINDS = sorted(kind for kind, cls in REGISTRY.items() if cls.is_counted and kind != "declared")
 PRIMITIVES = {
     vocabulary.MATMUL, vocabulary.SLIDING_WINDOW, vocabulary.DYNAMIC, vocabulary.SEQUENTIAL,
     vocabulary.STRIDED, vocabulary.RANDOM, vocabulary.BROADCAST, vocabulary.SCATTER, vocabulary.GATHER,

@@ -1,6 +1,8 @@
 """Factory: a module that `package.module:function(arguments)` makes, and inputs it can be run on."""
 
 import importlib
+import importlib.metadata
+import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -8,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pharos.convert.cache import cached
+from pharos.graph.graph import Graph
+from pharos.graph.workload import Workload
 from pharos.models.registry import Model, parse_name
 from pharos.quantity.errors import InputError, PharosError, unknown
 
@@ -24,6 +29,8 @@ def is_factory(text: str) -> bool:
 def from_factory(text: str, inputs: dict[str, str] | None = None) -> Model:
     """The model that a function or class makes: this runs that code, and only because it was named.
 
+    Nothing is run before a graph is asked for, nor when one of the same code is in the cache.
+
     Args:
         text: ``package.module:factory`` or ``package.module:factory(width=0.5)``.
         inputs: name or number of an input -> its shape, ``1x3x224x224`` or ``int64:1x128``; guessed from
@@ -32,15 +39,60 @@ def from_factory(text: str, inputs: dict[str, str] | None = None) -> Model:
     Raises:
         InputError: no such code, it fails, it makes no module, or no inputs can be guessed.
     """
+    made: list[Model] = []
+    before = set(sys.modules)
+
+    def build(work: Workload) -> Graph:
+        if not made:
+            made.append(_traced(text, inputs))
+        return made[0].graph(work)
+
+    top = text.strip().partition(".")[0].partition(":")[0]
+    with _on_path(str(Path.cwd())):
+        try:
+            found = importlib.util.find_spec(top)
+        except (ImportError, ValueError):
+            found = None
+    if found is None or not found.origin:
+        return Model(name=text, family="", build=build)
+    key = {"factory": text, "inputs": inputs or {}, "origin": found.origin, "versions": _versions()}
+    return Model(name=text, family="", build=cached(key, build, lambda: _sources(before)))
+
+
+def _traced(text: str, inputs: dict[str, str] | None) -> Model:
     from pharos.convert.from_torch import require_torch, trace
 
     torch = require_torch()
-    made = _made(torch, text)
-    if inputs:
-        args, kwargs = _stated(torch, inputs)
-    else:
-        args, kwargs = guess_inputs(torch, made, text)
-    return trace(made, *args, name=text, **kwargs)
+    module = _made(torch, text)
+    args, kwargs = _stated(torch, inputs) if inputs else guess_inputs(torch, module, text)
+    return trace(module, *args, name=text, **kwargs)
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages whose own files are not looked at one by one."""
+    found = {}
+    for name in ("torch", "transformers", "timm", "torchvision"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def _sources(before: set[str]) -> list[Path]:
+    """Files of the modules that were imported since, but for torch's and Python's own."""
+    apart = ("torch.", "torch", "sympy.", "numpy.", "pharos.", "functorch.", "transformers.")
+    library = Path(importlib.util.__file__).parent.parent
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not file or name in before or f"{name}.".startswith(tuple(f"{a.rstrip('.')}." for a in apart)):
+            continue
+        path = Path(file)
+        inside = library in path.parents and "site-packages" not in path.parts
+        if path.suffix == ".py" and path.is_file() and not inside:
+            found.append(path)
+    return found
 
 
 def _made(torch: Any, text: str) -> Any:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from pharos.convert.declared import declared
 from pharos.convert.reader import FLOATS, Constant, Reader
 from pharos.graph.graph import Builder, Graph, Value
 from pharos.graph.op import Op
@@ -283,6 +284,17 @@ def unknown(reader: OnnxReader, node: Any) -> None:
     shapes = tuple(t.shape if t is not None else (1,) for t in tensors)
     dtypes = tuple(t.dtype if t is not None else reader.g.precision.activations for t in tensors)
     called = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    outputs = [Tensor(s, d) for s, d in zip(shapes, dtypes, strict=True)]
+    import onnx
+
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    own = declared(f"{node.domain}::{node.op_type}", [v.tensor for v in values], outputs, **attributes)
+    if own is not None:
+        made = reader.add(node, own, *values)
+        for name, value in zip([o for o in node.output if o], made if isinstance(made, tuple) else (made,),
+                               strict=True):  # fmt: skip
+            reader.values[name] = value
+        return
     made = reader.add(node, Unknown(called, shapes, dtypes), *values, name=reader.name(node) + f" ({called})")
     for name, value in zip(
         [o for o in node.output if o], made if isinstance(made, tuple) else (made,), strict=True

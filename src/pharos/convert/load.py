@@ -1,7 +1,11 @@
 """Load: a model from whatever names it: a catalogue name, an ONNX file, a config.json, PyTorch code."""
 
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
+from pharos.graph.graph import Graph
+from pharos.graph.workload import Workload
 from pharos.models.registry import Model, find
 from pharos.quantity.errors import InputError
 
@@ -29,9 +33,7 @@ def load(
     if is_factory(text):
         return from_factory(text, inputs)
     if text.endswith(".onnx"):
-        from pharos.convert.from_onnx import from_onnx
-
-        return Model(name=text, family="", build=lambda work: from_onnx(text, work, dims))
+        return Model(name=text, family="", build=_cached_onnx(text, dims))
     if text.endswith(".json"):
         from pharos.convert.from_hf import from_hf_config
 
@@ -40,3 +42,18 @@ def load(
         hint = "a catalogue name, a .onnx file, a Hugging Face config.json or package.module:factory"
         raise InputError(f"{text!r} is not a model", hint=hint)
     return find(text)
+
+
+def _cached_onnx(text: str, dims: dict[str, int] | None) -> Callable[[Workload], Graph]:
+    from pharos.convert.cache import cached, file_digest
+    from pharos.convert.declared import is_declared
+    from pharos.convert.from_onnx import from_onnx
+
+    path = Path(text)
+
+    def build(work: Workload) -> Graph:
+        return from_onnx(text, work, dims)
+
+    if is_declared() or not path.is_file():
+        return build
+    return cached({"onnx": file_digest(path), "name": path.stem, "dims": dims or {}}, build)

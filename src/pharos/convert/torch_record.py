@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from pharos.convert.declared import declared
 from pharos.convert.reader import FLOATS, Constant, Reader
 from pharos.graph.graph import Builder, Value
 from pharos.graph.op import Op
@@ -300,6 +301,9 @@ class TorchReader(Reader):
         made = [self.describe(t) for t in outs if isinstance(t, self.torch.Tensor)]
         if not made:
             return None
+        own = declared(name, [v.tensor for v in given], made)
+        if own is not None:
+            return self.place(self.under(name.rpartition("::")[2]), own, *given, origins={})
         op = Unknown(name, tuple(t.shape for t in made), tuple(t.dtype for t in made))
         path = self.under(name.replace("::", ".").replace("aten.", ""))
         return self.place(self.free(f"{path} ({name})"), op, *given, origins={})

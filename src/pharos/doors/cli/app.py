@@ -42,6 +42,13 @@ Decode = Annotated[
 Dims = Annotated[
     list[str] | None, typer.Option("--dim", help="NAME=SIZE of a symbolic ONNX dimension; repeatable.")
 ]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        help="NAME=SHAPE of an input of package.module:factory, such as 0=1x3x224x224 or ids=int64:1x128.",
+    ),
+]
 Runtime = Annotated[str | None, typer.Option("--runtime", help="compiled (default) or eager.")]
 
 
@@ -49,7 +56,15 @@ Runtime = Annotated[str | None, typer.Option("--runtime", help="compiled (defaul
 def _version(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option("--rules", help="Python module to import first: rules of operators of your own."),
+    ] = None,
 ) -> None:
+    for name in rules or ():
+        from pharos.convert.factory import import_mended
+
+        import_mended(name, f"--rules {name}")
     if version:
         from pharos import __version__
 
@@ -113,6 +128,17 @@ def sizes(dims: list[str] | None) -> dict[str, int]:
         if not sign or not name.strip():
             raise InputError(f"{text!r} is not NAME=SIZE", where="--dim")
         found[name.strip()] = number(value, f"dim {name.strip()}") or 1
+    return found
+
+
+def shapes(inputs: list[str] | None) -> dict[str, str]:
+    """``--input 0=1x3x224x224`` options as a mapping."""
+    found = {}
+    for text in inputs or ():
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip() or not value.strip():
+            raise InputError(f"{text!r} is not NAME=SHAPE", where="--input", hint="write 0=1x3x224x224")
+        found[name.strip()] = value.strip()
     return found
 
 

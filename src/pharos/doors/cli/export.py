@@ -10,6 +10,7 @@ from pharos.doors.cli.app import (
     Context,
     Decode,
     Dims,
+    Inputs,
     Json,
     Precision,
     Prefill,
@@ -17,6 +18,7 @@ from pharos.doors.cli.app import (
     asked,
     console,
     print_json,
+    shapes,
     sizes,
 )
 
@@ -41,6 +43,7 @@ def export(
     prefill: Prefill = False,
     decode: Decode = False,
     dim: Dims = None,
+    input: Inputs = None,
     opset: Annotated[int | None, typer.Option("--opset", help="Of ONNX's standard operators.")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace a file that exists.")] = False,
     json: Json = False,
@@ -53,7 +56,7 @@ def export(
     from pharos.quantity.units import fmt, fmt_count
 
     work = asked(batch, context, precision, prefill, decode)
-    graph = load(model, sizes(dim)).graph(work)
+    graph = load(model, sizes(dim), shapes(input)).graph(work)
     given: Weights | None = weights
     if weights is not None and weights not in ("random", "zeros"):
         from pharos.convert.weights import read_weights

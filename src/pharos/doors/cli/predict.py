@@ -9,6 +9,7 @@ from pharos.doors.cli.app import (
     Context,
     Decode,
     Dims,
+    Inputs,
     Json,
     Precision,
     Prefill,
@@ -17,6 +18,7 @@ from pharos.doors.cli.app import (
     asked,
     console,
     print_json,
+    shapes,
     sizes,
 )
 
@@ -32,6 +34,7 @@ def predict(
     decode: Decode = False,
     runtime: Runtime = None,
     dim: Dims = None,
+    input: Inputs = None,
     rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Kernels to list, slowest first.")] = 12,
     json: Json = False,
 ) -> None:
@@ -41,7 +44,7 @@ def predict(
     from pharos.predict.estimate import predict as estimate
 
     work = asked(batch, context, precision, prefill, decode)
-    chosen, machine = load(model, sizes(dim)), find_machine(on)
+    chosen, machine = load(model, sizes(dim), shapes(input)), find_machine(on)
     found = estimate(chosen.graph(work), machine, work, model=chosen.name, runtime=runtime)
     if json:
         from pharos.report.rows import predict_row

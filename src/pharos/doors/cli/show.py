@@ -11,6 +11,7 @@ from pharos.doors.cli.app import (
     Context,
     Decode,
     Dims,
+    Inputs,
     Json,
     Precision,
     Prefill,
@@ -18,6 +19,7 @@ from pharos.doors.cli.app import (
     asked,
     console,
     print_json,
+    shapes,
     sizes,
 )
 
@@ -43,6 +45,7 @@ def show(
         typer.Option("--depth", "-d", min=1, help="Group operators by this many parts of their names."),
     ] = None,
     dim: Dims = None,
+    input: Inputs = None,
     symbolic: Annotated[
         bool,
         typer.Option("--symbolic", help="Formulas in batch and context, or of a family's layer."),
@@ -76,11 +79,11 @@ def show(
         from pharos.report.readings import family_formulas, print_symbolic, symbolic_row
 
         import_module("pharos.models")
-        chosen = None if family_formulas(model) else load(model, sizes(dim))
+        chosen = None if family_formulas(model) else load(model, sizes(dim), shapes(input))
         row = symbolic_row(model, chosen, work)
         print_json({"schema": "pharos/symbolic@1", **row}) if json else print_symbolic(console(), row)
         return
-    chosen = load(model, sizes(dim))
+    chosen = load(model, sizes(dim), shapes(input))
     counted = count(chosen.graph(work))
     family = chosen.family or str(counted.graph.meta.get("family", ""))
     readings = Readings(primitives, lens, stages, (optimizer, checkpointing) if train else None)
