@@ -9,22 +9,26 @@ if TYPE_CHECKING:
     from pharos.api import load as load
     from pharos.api import predict as predict
     from pharos.api import show as show
+    from pharos.api import summary as summary
     from pharos.api import train as train
     from pharos.convert.declared import rule as rule
     from pharos.convert.from_torch import trace as trace
     from pharos.convert.to_onnx import to_onnx as to_onnx
     from pharos.convert.to_torch import to_torch as to_torch
+    from pharos.doors.callbacks import lightning_callback as lightning_callback
+    from pharos.doors.callbacks import trainer_callback as trainer_callback
     from pharos.graph.graph import Builder as Builder
     from pharos.graph.graph import Graph as Graph
     from pharos.graph.op import Work as Work
     from pharos.graph.tensor import Tensor as Tensor
     from pharos.graph.workload import Workload as Workload
     from pharos.quantity.errors import PharosError as PharosError
+    from pharos.testing import assert_contract as assert_contract
 
 __version__ = "0.1.0"
 
 _NAMES = {
-    **dict.fromkeys(("load", "show", "predict", "check", "compare", "train"), "pharos.api"),
+    **dict.fromkeys(("load", "show", "summary", "predict", "check", "compare", "train"), "pharos.api"),
     "to_onnx": "pharos.convert.to_onnx",
     "to_torch": "pharos.convert.to_torch",
     "trace": "pharos.convert.from_torch",
@@ -35,6 +39,9 @@ _NAMES = {
     "Graph": "pharos.graph.graph",
     "Builder": "pharos.graph.graph",
     "PharosError": "pharos.quantity.errors",
+    "assert_contract": "pharos.testing",
+    "lightning_callback": "pharos.doors.callbacks",
+    "trainer_callback": "pharos.doors.callbacks",
 }
 __all__ = [
     "Builder",
@@ -44,16 +51,20 @@ __all__ = [
     "Work",
     "Workload",
     "__version__",
+    "assert_contract",
     "check",
     "compare",
+    "lightning_callback",
     "load",
     "predict",
     "rule",
     "show",
+    "summary",
     "to_onnx",
     "to_torch",
     "trace",
     "train",
+    "trainer_callback",
 ]
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pharos.machines.machine import Machine
     from pharos.passes.training import Training
     from pharos.predict.estimate import Estimate
+    from pharos.report.summary import Summary
 
 
 def show(model: str | Model, *, dims: dict[str, int] | None = None, **work: Any) -> Count:
@@ -59,6 +60,26 @@ def train(
     from pharos.passes.training import training
 
     return training(load(model, dims).graph(Workload(**work)), optimizer, checkpointing)
+
+
+def summary(
+    module: Any, *args: Any, input_size: Any = None, dtypes: Any = None, depth: int = 3, **kwargs: Any
+) -> "Summary":
+    """A module as a tree: output shapes, parameters and operations of its submodules; print it.
+
+    Args:
+        args, kwargs, input_size, dtypes: its inputs, see `pharos.trace`; guessed from the module if none
+            is given.
+        depth: levels of submodules to show.
+    """
+    from pharos.convert.factory import guess_inputs
+    from pharos.convert.from_torch import require_torch, trace
+    from pharos.report.summary import summarise
+
+    if not args and not kwargs and input_size is None:
+        args, kwargs = guess_inputs(require_torch(), module)  # type: ignore[assignment]
+    model = trace(module, *args, input_size=input_size, dtypes=dtypes, **kwargs)
+    return summarise(model.name, _count(model.graph()), depth)
 
 
 def check(path: str | Path) -> "Verdict":

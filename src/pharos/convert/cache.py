@@ -67,11 +67,8 @@ def _place(key: dict[str, Any], work: Workload) -> Path | None:
     base = folder()
     if base is None or not is_int(work.batch) or not (work.context is None or is_int(work.context)):
         return None
-    from pharos import __version__
-
     told = {
         **key,
-        "pharos": __version__,
         "code": _own_digest(),
         "python": sys.version_info[:2],
         "work": [work.phase, work.batch, work.context, asdict(work.precision)],

@@ -1,7 +1,9 @@
 """One run of a module for its graph: on tensors without data if it can, else on real ones."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import count as count_from
 from typing import Any
 
 from pharos.convert.torch_record import TorchReader, recording, tensors_in
@@ -13,6 +15,7 @@ from pharos.quantity.sizes import Size
 
 # Beyond this many numbers a module is not filled with random ones to be run.
 LARGEST_RUN = 2_000_000_000
+_NUMBER = count_from(0)
 # What PyTorch raises when a run asks for numbers that tensors without data do not have.
 _NEEDS_DATA = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode",
                "UnsupportedFakeTensorException", "UnsupportedOperatorException", "UserError",
@@ -39,6 +42,8 @@ def recorded(
         why = error
     if not _needs_data(why):
         raise InputError(f"cannot run on {run.shapes(asked)}: {_reason(why)}", where=name) from None
+    if sum(p.numel() for p in module.parameters()) > LARGEST_RUN:
+        raise InputError(f"depends on data ({_reason(why)}) and is too large to be run", where=name) from None
     if any(p.device.type == "meta" for p in module.parameters()):
         raise InputError(
             f"depends on data ({_reason(why)}) and is on the meta device", where=name,
@@ -149,6 +154,8 @@ class _Run:
             reader.symbols = formulas(torch, environment, sizes, self.free, symbols)
         self._declare(reader, tensors)
         with ExitStack() as stack:
+            # a module's warnings are for those who run it
+            stack.enter_context(warnings.catch_warnings(action="ignore"))
             stack.enter_context(mode)
             if environment is not None:
                 from torch._dispatch.python import enable_python_dispatcher
@@ -258,9 +265,7 @@ def _symbolic(torch: Any, mode: Any, environment: Any, sizes: Any, dtype: Any, d
     plain = torch.empty(sizes, dtype=dtype, device="meta")
     kinds = [DimDynamic.DYNAMIC if d in dims else DimDynamic.STATIC for d in range(len(sizes))]
     context = StatelessSymbolicContext(dynamic_sizes=kinds)
-    source = ConstantSource(
-        f"input{len(environment.var_to_val) if hasattr(environment, 'var_to_val') else id(plain)}"
-    )
+    source = ConstantSource(f"input{next(_NUMBER)}")
     return mode.from_tensor(plain, symbolic_context=context, source=source).shape
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from pharos.decide.contract import Contract
 from pharos.decide.verdict import BROKEN, HOLDS, UNKNOWN, LimitVerdict, estimate_of, figures_of, judge
 from pharos.facts.reading import Document
-from pharos.models.registry import entry, parse_name
+from pharos.models.registry import Model, entry, parse_name
 from pharos.predict.estimate import Estimate
 from pharos.quantity.dtypes import BITS
 from pharos.quantity.errors import PharosError
@@ -21,22 +21,34 @@ SCALABLE = ("width", "resolution", "hidden", "channels", "context", "batch")
 
 
 def with_remedies(
-    limits: list[LimitVerdict], contract: Contract, document: Document, estimate: Estimate
+    limits: list[LimitVerdict],
+    contract: Contract,
+    document: Document,
+    estimate: Estimate,
+    model: Model | None = None,
 ) -> list[LimitVerdict]:
-    """The limits with `remedy` filled in where one does not hold."""
+    """The limits with `remedy` filled in where one does not hold.
+
+    Args:
+        model: what stands in for the model that the contract names, and cannot be rescaled by name.
+    """
     done = []
     for limit in limits:
         if limit.verdict == BROKEN:
-            limit = replace(limit, remedy=_mend(limit, contract, document))
+            limit = replace(limit, remedy=_mend(limit, contract, document, model))
         elif limit.verdict == UNKNOWN:
             limit = replace(limit, remedy=_find_out(limit, estimate))
         done.append(limit)
     return done
 
 
-def _mend(limit: LimitVerdict, contract: Contract, document: Document) -> str:
+def _mend(limit: LimitVerdict, contract: Contract, document: Document, model: Model | None) -> str:
     found = []
+    fixed: dict[str, Any] = {} if model is None else {"model": model}
     for what, changes, cost in _candidates(contract, document):
+        if model is not None and "model" in changes:
+            continue
+        changes = {**fixed, **changes}
         try:
             figure = figures_of(estimate_of(contract, document, **changes), contract)[limit.name]
         except PharosError:

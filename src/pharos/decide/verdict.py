@@ -9,6 +9,7 @@ from pharos.decide.contract import Contract, read_contract
 from pharos.facts.reading import Document
 from pharos.graph.workload import Workload
 from pharos.machines.machine import find_machine
+from pharos.models.registry import Model
 from pharos.predict.estimate import Estimate, predict
 from pharos.quantity.errors import PharosError
 from pharos.quantity.evidence import Evidence, Figure, assumed, counted, exact, unknown_figure
@@ -70,14 +71,17 @@ class Verdict:
         return EXIT_CODES[self.verdict]
 
 
-def check_file(path: str | Path) -> Verdict:
+def check_file(path: str | Path, model: Model | None = None) -> Verdict:
     """Reads a contract and predicts whether it holds.
+
+    Args:
+        model: stands in for the model that the contract names.
 
     Raises:
         PharosError: a mistake in the contract or in what it names, with file, line and field.
     """
     contract, document = read_contract(path)
-    estimate = estimate_of(contract, document)
+    estimate = estimate_of(contract, document, **({} if model is None else {"model": model}))
     figures = figures_of(estimate, contract)
     limits = []
     for name in type(contract.limits).model_fields:
@@ -86,9 +90,9 @@ def check_file(path: str | Path) -> Verdict:
             limits.append(judge(name, limit, figures[name]))
     from pharos.decide.remedy import with_remedies
 
-    limits = with_remedies(limits, contract, document, estimate)
+    limits = with_remedies(limits, contract, document, estimate, model)
     return Verdict(
-        path=str(path), contract=contract, document=document, model=contract.model, estimate=estimate,
+        path=str(path), contract=contract, document=document, model=estimate.model, estimate=estimate,
         limits=tuple(limits),
     )  # fmt: skip
 
@@ -110,8 +114,10 @@ def estimate_of(contract: Contract, document: Document, **changes: Any) -> Estim
     name = changes.get("model", contract.model)
     try:
         base = Path(document.path).parent
+        given = name if isinstance(name, Model) else None
+        name = name if isinstance(name, str) else name.name
         local = name.endswith((".onnx", ".json")) and not Path(name).is_absolute()
-        model = load(str(base / name) if local else name, contract.dims)
+        model = given or load(str(base / name) if local else name, contract.dims)
         work = Workload(**asked)
         graph = model.graph(work)
     except PharosError as error:
