@@ -167,7 +167,7 @@ class Graph:
                 raise op.refuse("gives another shape than the operator it stands in for", *node.io).at(
                     f"{self.name}: {node.name}"
                 )
-            return replace(node, op=op, **_held(op, node.io, self.precision))
+            return replace(node, op=op, **held(op, node.io, self.precision))
 
         return replace(self, nodes=tuple(map(swapped, self.nodes)))
 
@@ -182,8 +182,8 @@ class Graph:
         return found
 
 
-def _held(op: Op, io: tuple[Tensor, ...], precision: Precision) -> dict[str, dict[str, Tensor]]:
-    """The tensors a node holds: weights, buffers and state, at their precisions."""
+def held(op: Op, io: tuple[Tensor, ...], precision: Precision) -> dict[str, dict[str, Tensor]]:
+    """The tensors a node of `op` holds, by field: weights, buffers and state, at their precisions."""
     weights, buffers, state = op.weights(), op.buffers(), op.state(*io)
     if not (weights or buffers or state):
         return _HOLDS_NONE
@@ -298,7 +298,7 @@ class Builder:
             outs = tuple([Tensor(t.shape, self.precision.activations) for t in outs])
         path = self._claim(self._scope + name)
         names = (path,) if len(outs) == 1 else tuple([f"{path}:{i}" for i in range(len(outs))])
-        held = _held(op, (*ins, *outs), self.precision)
+        kept = held(op, (*ins, *outs), self.precision)
         self._nodes.append(
             Node(
                 path,
@@ -307,9 +307,9 @@ class Builder:
                 names,
                 ins,
                 outs,
-                held["weights"],
-                held["buffers"],
-                held["state"],
+                kept["weights"],
+                kept["buffers"],
+                kept["state"],
                 tied or _NONE,
                 home if home is None else f"{self._scope}{home}." if home else self._scope,
             )

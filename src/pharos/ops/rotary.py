@@ -7,7 +7,7 @@ from typing import Any
 from pharos.graph.op import SEQUENTIAL, STRIDED, OnnxWriter, Op, Picker, Saved, Tally, Work, operator
 from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import unknown
-from pharos.quantity.sizes import Size, is_int, prod
+from pharos.quantity.sizes import Size, is_int, prod, same
 
 SCALINGS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
 
@@ -187,3 +187,118 @@ class Rotary(Op):
         )  # fmt: skip
         width = turned + 2 * pick.size(1, 2) if part else turned
         return op, [Tensor((pick.size(1, 2), pick.size(1, 2), pick.size(1, 4), width))]
+
+
+LAYOUTS = ("halves", "neighbours")
+
+
+@operator(cost="elementwise")
+class Turn(Op):
+    """y = x cos + turned(x) sin, cosines and sines given: rotary positions as code that is read writes them.
+
+    x[..., d]; the tables broadcast to x, or hold a number a pair, [..., d / 2]. turned(x) is (-b, a) of
+    the pairs (a, b). Two multiplications and an addition an element. Source: Su et al. 2021,
+    arXiv:2104.09864, equation 34.
+
+    Args:
+        layout: pairs are features i and i + d / 2 ("halves") or 2i and 2i + 1 ("neighbours").
+    """
+
+    layout: str = "halves"
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise unknown("layout of pairs", str(self.layout), LAYOUTS)
+
+    def shape(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        given = (x, cos, sin)
+        self.need(x.rank >= 1, "needs an input of rank 1 or more", *given)
+        width = x.shape[-1]
+        self.need(not is_int(width) or width % 2 == 0, "needs an even number of features to turn", *given)
+        for table in (cos, sin):
+            self.need(1 <= table.rank <= x.rank, "needs tables of no more dimensions", *given)
+            if not same(2 * table.shape[-1], width):
+                self.match(table.shape[-1], width, "width of the tables", *given)
+            for have, want in zip(table.shape[-2::-1], x.shape[-2::-1], strict=False):
+                if not (is_int(have) and have == 1):
+                    self.match(have, want, "size of the tables", *given)
+        return x
+
+    def work(self, x: Tensor, cos: Tensor, sin: Tensor, y: Tensor) -> Work:
+        return Work(vector_flops=3 * y.numel)
+
+    def gradient(self, wanted: Sequence[bool], x: Tensor, cos: Tensor, sin: Tensor, y: Tensor) -> Work:
+        """The same turns backwards; a table's gradient is a product an element, and a sum."""
+        tables = 2 * y.numel * (bool(wanted[1]) + bool(wanted[2]))
+        return Work(vector_flops=(3 * y.numel if wanted[0] else 0) + tables)
+
+    def saved(self, x: Tensor, cos: Tensor, sin: Tensor, y: Tensor) -> Saved:
+        return Saved(inputs=(0, 1, 2))
+
+    def primitives(self, x: Tensor, cos: Tensor, sin: Tensor, y: Tensor) -> dict[str, Size]:
+        return {SEQUENTIAL: y.numel + cos.numel + sin.numel, STRIDED: x.numel}
+
+    def _wide(self, np: Any, table: Any, width: int) -> Any:
+        """A number a feature of a table that holds one a pair, of NumPy arrays or tensors."""
+        if table.shape[-1] == width:
+            return table
+        if self.layout == "halves":
+            return np.concatenate([table, table], -1)
+        return np.stack([table, table], -1).reshape((*table.shape[:-1], width))
+
+    def loops(self, tally: Tally, x: Any, cos: Any, sin: Any) -> Any:
+        import numpy as np
+
+        width = x.shape[-1]
+        cos, sin = (np.broadcast_to(self._wide(np, t, width), x.shape) for t in (cos, sin))
+        y = np.empty_like(x)
+        for at in np.ndindex(*x.shape[:-1]):
+            for i in range(width // 2):
+                a, b = (i, i + width // 2) if self.layout == "halves" else (2 * i, 2 * i + 1)
+                y[*at, a] = x[*at, a] * cos[*at, a] - x[*at, b] * sin[*at, a]
+                y[*at, b] = x[*at, b] * cos[*at, b] + x[*at, a] * sin[*at, b]
+        return y
+
+    def torch(self, torch: Any) -> Any:
+        def turn(x: Any, cos: Any, sin: Any) -> Any:
+            width = x.shape[-1]
+            if self.layout == "halves":
+                turned = torch.cat([-x[..., width // 2 :], x[..., : width // 2]], -1)
+            else:
+                turned = torch.stack([-x[..., 1::2], x[..., ::2]], -1).reshape(x.shape)
+            return x * self._wide(torch, cos, width) + turned * self._wide(torch, sin, width)
+
+        return turn
+
+    def to_onnx(self, w: OnnxWriter, x: str, cos: str, sin: str) -> str:
+        given = w.node.ins
+        width = given[0].shape[-1]
+        half = width // 2
+
+        def wide(table: str, tensor: Tensor) -> str:
+            if tensor.shape[-1] == width:
+                return table
+            if self.layout == "halves":
+                return w("Concat", table, table, axis=-1)
+            each = w("Unsqueeze", table, w.ints(-1))
+            return w("Reshape", w("Concat", each, each, axis=-1), w.ints(*tensor.shape[:-1], width))
+
+        def part(start: int, stop: int, step: int = 1) -> str:
+            return w("Slice", x, w.ints(start), w.ints(stop), w.ints(-1), w.ints(step))
+
+        if self.layout == "halves":
+            turned = w("Concat", w("Neg", part(half, width)), part(0, half), axis=-1)
+        else:
+            pair = (w("Neg", part(1, width, 2)), part(0, width, 2))
+            pair = [w("Unsqueeze", each, w.ints(-1)) for each in pair]
+            turned = w("Reshape", w("Concat", *pair, axis=-1), w.ints(*given[0].shape))
+        cos, sin = wide(cos, given[1]), wide(sin, given[2])
+        return w("Add", w("Mul", x, cos), w("Mul", turned, sin))
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        tokens, half = pick.size(1, 4), pick.size(1, 3)
+        x = Tensor((pick.size(1, 2), pick.size(1, 2), tokens, 2 * half))
+        width = 2 * half if pick.choice([True, False]) else half
+        table = Tensor((tokens, width) if pick.choice([True, False]) else (1, 1, tokens, width))
+        return cls(pick.choice(LAYOUTS)), [x, table, table]
