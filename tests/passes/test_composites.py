@@ -13,8 +13,9 @@ from pharos.graph.graph import Builder
 from pharos.graph.workload import Workload
 from pharos.models.registry import find
 from pharos.ops.activation import Activation, Softmax
-from pharos.ops.elementwise import Add, Clamp, Div, Mul, Pow, Reduce, Sub
+from pharos.ops.elementwise import Add, Clamp, Div, Mul, Pow, Sub
 from pharos.ops.linear import Linear, MatMul
+from pharos.ops.reduce import Reduce
 from pharos.ops.shape_ops import Concat, Expand, Reshape, Slice, Split, Transpose
 from pharos.ops.stored import Stored
 from pharos.passes.composites import fuse_composites

@@ -124,45 +124,52 @@ def _product(level: Level, node: Node) -> tuple[list[str], float]:
 
 
 def _cubic(level: Level, value: str, x: str) -> bool:
-    """Whether a value is sqrt(2 / pi) (x + 0.044715 x^3)."""
-    inside, scale = level.factor(value)
+    """Whether a value is sqrt(2 / pi) (x + 0.044715 x^3), or the same with x taken out."""
+    factors, scale = _spread(level, value)
     need(_near(scale, (2 / pi) ** 0.5))
-    total = level.op(inside, Add, Mul)
-    if isinstance(total.op, Mul):
-        # x (1 + 0.044715 x^2), as some write it
-        for one, two in _ways(total):
-            if level.plain(one) == x:
-                square, factor = level.factor(_plus(level, two, 1))
-                return _near(factor, 0.044715) and _power(level, square, x) == 2
-            # sqrt(2 / pi) may stand with x
-            other, share = level.factor(one)
-            if other == x and share != 1:
-                return False
-        return False
+    rest = [f for f in factors if f != x]
+    need(len(rest) == 1 and len(factors) <= 2)
+    total, power = level.op(rest[0], Add), 3 - (len(factors) - 1)
+    if power == 2:
+        share, found = _monomial(level, _plus(level, rest[0], 1), x)
+        return found == 2 and _near(share, 0.044715)
     for one, two in _ways(total):
         if level.plain(one) == x:
-            cube, factor = level.factor(two)
-            return _near(factor, 0.044715) and _power(level, cube, x) == 3
+            share, found = _monomial(level, two, x)
+            return found == 3 and _near(share, 0.044715)
     return False
 
 
-def _power(level: Level, value: str, x: str) -> int:
-    """n of x^n written as products and powers; 0 if it is none."""
-    value = level.plain(value)
-    if value == x:
-        return 1
+def _spread(level: Level, value: str) -> tuple[list[str], float]:
+    """Factors of nested products, and the number they are multiplied by."""
+    value, number = level.factor(value)
     node = level.maker(value)
-    if node is None:
-        return 0
-    op = node.op
-    if isinstance(op, Pow) and not op.flipped and op.scalar in (2, 3):
-        return int(op.scalar) * _power(level, node.inputs[0], x)
-    if isinstance(op, Activation) and op.function == "square":
-        return 2 * _power(level, node.inputs[0], x)
-    if isinstance(op, Mul) and len(node.inputs) == 2:
-        powers = [_power(level, i, x) for i in node.inputs]
-        return sum(powers) if all(powers) else 0
-    return 0
+    if node is None or not isinstance(node.op, Mul) or len(node.inputs) != 2:
+        return [value], number
+    found: list[str] = []
+    for one in node.inputs:
+        inner, share = _spread(level, one)
+        found, number = found + inner, number * share
+    return found, number
+
+
+def _monomial(level: Level, value: str, x: str) -> tuple[float, int]:
+    """(c, n) of c x^n written as products and powers; n = 0 if it is none."""
+    factors, number = _spread(level, value)
+    total = 0
+    for factor in factors:
+        node = level.maker(factor)
+        if factor == x:
+            total += 1
+        elif node is not None and isinstance(node.op, Pow) and node.op.scalar in (2, 3):
+            need(not node.op.flipped and level.plain(node.inputs[0]) == x)
+            total += int(node.op.scalar)
+        elif node is not None and isinstance(node.op, Activation) and node.op.function == "square":
+            need(level.plain(node.inputs[0]) == x)
+            total += 2
+        else:
+            return number, 0
+    return number, total
 
 
 @ends_with(Mul, Pow)

@@ -1,15 +1,17 @@
 """Attention written out: two products with a softmax between them, in the forms that libraries write."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pharos.graph.graph import Node
 from pharos.ops.activation import Activation, Softmax
 from pharos.ops.attention import Attention
+from pharos.ops.compare import Where
 from pharos.ops.elementwise import Add, Mul
 from pharos.ops.linear import MatMul
 from pharos.ops.shape_ops import Expand, Reshape, Transpose
 from pharos.passes.composites.fusing import ends_with
+from pharos.passes.composites.masks import hidden, mask_of
 from pharos.passes.composites.rewrite import Level, Mismatch, multiplier, need, same_size, same_sizes
 from pharos.quantity.sizes import Size, floor_div, is_int, prod
 
@@ -24,6 +26,8 @@ class Scores:
         softcap: see `Attention`.
         added: (value, shape of the scores that it is added to, what it is multiplied by afterwards),
             the last one first.
+        causal: later keys are hidden.
+        hidden: (condition, number that stands in where it holds, shape of the scores), as `added`.
         heads: (batch, heads) that a view of the scores shows.
     """
 
@@ -32,6 +36,8 @@ class Scores:
     softcap: float = 0.0
     added: list[tuple[str, tuple[Size, ...], float]] = field(default_factory=list)
     heads: tuple[Size, Size] | None = None
+    causal: bool = False
+    hidden: list[tuple[str, float, tuple[Size, ...]]] = field(default_factory=list)
 
 
 @ends_with(MatMul)
@@ -59,6 +65,8 @@ def _scores(level: Level, value: str) -> Scores:
     """Walks from the softmax back to the product, taking down what happens to the scores on the way."""
     scale, softcap, heads = 1.0, 0.0, None
     added: list[tuple[str, tuple[Size, ...], float]] = []
+    masked: list[tuple[str, float, tuple[Size, ...]]] = []
+    causal = False
     for _ in range(16):
         value = level.plain(value)
         node = level.maker(value)
@@ -66,7 +74,7 @@ def _scores(level: Level, value: str) -> Scores:
             raise Mismatch
         op, number = node.op, multiplier(node)
         if isinstance(op, MatMul):
-            return Scores(node, scale, softcap, added, heads)
+            return Scores(node, scale, softcap, added, heads, causal, masked)
         if isinstance(op, Mul) and number is not None:
             inner = level.maker(level.plain(node.inputs[0]))
             if inner is not None and isinstance(inner.op, Activation) and inner.op.function == "tanh":
@@ -82,8 +90,18 @@ def _scores(level: Level, value: str) -> Scores:
             # beyond a cap nothing was added yet
             need(not softcap)
             scores, bias = _sides(level, node)
-            added.append((bias, level.shape(value), scale))
+            known = mask_of(level, bias)
+            causal |= known == "causal"
+            if not known:
+                added.append((bias, level.shape(value), scale))
             value = scores
+        elif isinstance(op, Where):
+            need(not softcap)
+            found = hidden(level, node)
+            need(found is not None)
+            assert found is not None
+            masked.append((found[1], found[2], level.shape(value)))
+            value = found[0]
         elif isinstance(op, Reshape):
             before, after = level.shape(node.inputs[0]), level.shape(value)
             need(same_sizes(before[-2:], after[-2:]))
@@ -112,6 +130,9 @@ def _is_product(level: Level, value: str, depth: int = 8) -> bool:
         return True
     if isinstance(node.op, Add) and len(node.inputs) == 2:
         return any(_is_product(level, i, depth - 1) for i in node.inputs)
+    if isinstance(node.op, Where):
+        found = hidden(level, node)
+        return found is not None and _is_product(level, found[0], depth - 1)
     walks = isinstance(node.op, Reshape) or multiplier(node) is not None
     walks = walks or (isinstance(node.op, Activation) and node.op.function == "tanh")
     return walks and _is_product(level, node.inputs[0], depth - 1)
@@ -134,11 +155,15 @@ def _write(level: Level, node: Node, found: Scores) -> bool:
     k4, v4 = (_keys(level, f"{name}.{n}", value, form) for n, value in (("k", k), ("v", v)))
     k4, v4 = _same_groups(level, name, k4, v4)
     shape = (form.batch, form.heads, level.shape(q)[-2], level.shape(k)[-2])
-    biases = [_bias(level, name, *each, shape, found.softcap) for each in reversed(found.added)]
+    for i, (condition, number, at) in enumerate(found.hidden):
+        found.added.append((_as_bias(level, f"{name}.mask_{i}", condition, number), at, 1.0))
+    biases = [_bias(level, name, *each, shape) for each in reversed(found.added)]
     bias = _together(level, name, biases)
     width = level.shape(q)[-1]
     usual = is_int(width) and abs(scale * width**0.5 - 1) < 1e-6
-    op = Attention(algorithm="materialised", scale=None if usual else scale, softcap=found.softcap)
+    op = Attention(
+        found.causal, algorithm="materialised", scale=None if usual else scale, softcap=found.softcap
+    )
     inputs = [q4, k4, v4, *bias]
     return _put(level, node, name, op, inputs, form)
 
@@ -261,8 +286,7 @@ def _same_groups(level: Level, name: str, k: str, v: str) -> tuple[str, str]:
 
 
 def _bias(
-    level: Level, name: str, value: str, at: tuple[Size, ...], scale: float, shape: tuple[Size, ...],
-    softcap: float,
+    level: Level, name: str, value: str, at: tuple[Size, ...], scale: float, shape: tuple[Size, ...]
 ) -> str:  # fmt: skip
     """What is added to scores of shape `at`, as a bias [B or 1, H or 1, T or 1, S] of scores of `shape`."""
     given = level.shape(value)
@@ -286,6 +310,13 @@ def _bias(
     return level.reshaped(f"{name}.bias", value, target)
 
 
+def _as_bias(level: Level, name: str, condition: str, number: float) -> str:
+    """Zero where scores stay, the number where it stands in for them."""
+    stays = condition.startswith("~")
+    op = Where(0.0, number) if stays else Where(number, 0.0)
+    return level.add(name, op, condition.removeprefix("~"))
+
+
 def _together(level: Level, name: str, biases: list[str]) -> list[str]:
     if not biases:
         return []
@@ -293,6 +324,31 @@ def _together(level: Level, name: str, biases: list[str]) -> list[str]:
     for other in biases[1:]:
         whole = level.add(f"{name}.bias_sum", Add(), whole, other)
     return [whole]
+
+
+@ends_with(Attention)
+def fewer_keys(level: Level, node: Node) -> bool:
+    """Keys and values that were copied for the heads of a group are read as they were."""
+    op = node.op
+    need(isinstance(op, Attention) and not op.state(*node.io) and not op.latent)
+    q, k, v, *more = node.inputs
+    narrow = [_ungrouped(level, level.plain(x)) for x in (k, v)]
+    need(all(narrow))
+    level.add(node.name, op, q, *(x for x in narrow if x), *more, outputs=node.outputs)
+    return level.replace(node)
+
+
+@ends_with(Attention)
+def known_mask(level: Level, node: Node) -> bool:
+    """A bias that hides what is later, or nothing, and does nothing else."""
+    op = node.op
+    assert isinstance(op, Attention)
+    need(not op.latent and not op.cached and len(node.inputs) == 4 and node.ins[3].rank == 4)
+    known = mask_of(level, level.plain(node.inputs[3]))
+    need(known and not (op.causal and known == "causal"))
+    made = replace(op, causal=op.causal or known == "causal")
+    level.add(node.name, made, *node.inputs[:3], outputs=node.outputs)
+    return level.replace(node)
 
 
 def _name(level: Level, node: Node) -> str:

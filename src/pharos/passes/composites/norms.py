@@ -3,8 +3,9 @@
 from pharos.graph.graph import Node
 from pharos.graph.op import Op
 from pharos.ops.activation import Activation
-from pharos.ops.elementwise import Add, Div, Mul, Pow, Reduce, Sub
+from pharos.ops.elementwise import Add, Div, Mul, Pow, Sub
 from pharos.ops.norm import LayerNorm, RMSNorm
+from pharos.ops.reduce import Reduce
 from pharos.passes.composites.fusing import ends_with
 from pharos.passes.composites.rewrite import Level, Mismatch, Parameter, need, same_sizes
 from pharos.quantity.sizes import Size
@@ -13,27 +14,35 @@ from pharos.quantity.sizes import Size
 @ends_with(Mul, Div)
 def layer_norm(level: Level, node: Node) -> bool:
     """(x - mean(x)) / sqrt(var(x) + eps), with the weight and bias that follow it."""
-    centred, eps = _normalised(level, node)
-    return _written(level, node, _centred(level, centred), eps, LayerNorm)
+    x, eps = _normalised(level, node, centred=True)
+    return _written(level, node, x, eps, LayerNorm)
 
 
 @ends_with(Mul, Div)
 def rms_norm(level: Level, node: Node) -> bool:
     """x / sqrt(mean(x^2) + eps), then what it is multiplied by if that is a parameter."""
-    x, eps = _normalised(level, node)
+    x, eps = _normalised(level, node, centred=False)
     return _written(level, node, x, eps, RMSNorm)
 
 
-def _normalised(level: Level, node: Node) -> tuple[str, float]:
-    """(x, eps) of x / sqrt(mean(x^2) + eps), as a quotient or a product with the inverse."""
+def _normalised(level: Level, node: Node, *, centred: bool) -> tuple[str, float]:
+    """(x, eps) of x / sqrt(mean(x^2) + eps), as a quotient or a product with the inverse.
+
+    Args:
+        centred: of (x - mean(x)) / sqrt(var(x) + eps) instead.
+    """
     need(len(node.inputs) == 2)
     ways = [node.inputs] if isinstance(node.op, Div) else [node.inputs, node.inputs[::-1]]
     for value, other in ways:
         try:
             inside, eps = _root(level, other) if isinstance(node.op, Div) else _inverse_root(level, other)
-            x = _mean_square(level, inside)
-            need(level.alike(x, value))
-            return level.plain(value), eps
+            if centred:
+                x = _centred(level, value)
+                need(level.alike(_variance_of(level, inside), x))
+            else:
+                x = level.plain(value)
+                need(level.alike(_mean_square(level, inside), x))
+            return x, eps
         except Mismatch:
             continue
     raise Mismatch
@@ -71,13 +80,20 @@ def _with_eps(level: Level, value: str) -> tuple[str, float]:
     return level.plain(added.inputs[0]), eps
 
 
+def _reduced(level: Level, value: str, function: str) -> Node:
+    """A mean or variance over the last dimension, which is kept."""
+    node = level.op(value, Reduce)
+    op, rank = node.op, len(level.shape(value))
+    assert isinstance(op, Reduce)
+    dims = (op.dim,) if isinstance(op.dim, int) else op.dim
+    need(op.function == function and op.keepdim and not op.correction)
+    need([d % rank for d in dims] == [rank - 1])
+    return node
+
+
 def _mean_square(level: Level, mean: str) -> str:
     """x of mean(x^2) over the last dimension."""
-    node = level.op(mean, Reduce)
-    op = node.op
-    assert isinstance(op, Reduce)
-    rank = len(level.shape(node.inputs[0]))
-    need(op.function == "mean" and op.keepdim and op.dim % rank == rank - 1)
+    node = _reduced(level, mean, "mean")
     square = level.op(node.inputs[0], Activation, Mul, Pow)
     if isinstance(square.op, Activation):
         need(square.op.function == "square")
@@ -88,15 +104,19 @@ def _mean_square(level: Level, mean: str) -> str:
     return level.plain(square.inputs[0])
 
 
+def _variance_of(level: Level, value: str) -> str:
+    """x of var(x) over the last dimension, as one operator or as the mean of squared differences."""
+    try:
+        return _reduced(level, value, "var").inputs[0]
+    except Mismatch:
+        return _centred(level, _mean_square(level, value))
+
+
 def _centred(level: Level, value: str) -> str:
     """x of x - mean(x) over the last dimension."""
     node = level.op(value, Sub)
     need(len(node.inputs) == 2)
-    x, mean = level.plain(node.inputs[0]), level.op(node.inputs[1], Reduce)
-    op = mean.op
-    assert isinstance(op, Reduce)
-    rank = len(level.shape(x))
-    need(op.function == "mean" and op.keepdim and op.dim % rank == rank - 1)
+    x, mean = level.plain(node.inputs[0]), _reduced(level, node.inputs[1], "mean")
     need(level.alike(mean.inputs[0], x))
     return x
 

@@ -57,12 +57,14 @@ class Level:
         self.reading: dict[str, list[str]] = {}
         self.tensors: dict[str, Tensor] = {v.name: v.tensor for v in graph.inputs}
         self.kept = {v.name for v in graph.outputs}
+        # what is known of masks, by value
+        self.masks: dict[str, str] = {}
         self._new: list[Node] = []
         # the operator that a rule is tried on, whose name is free for what stands in its place
         self.trying = ""
         for node in graph.nodes:
             self._enter(node)
-        # stored values that something reads: they may go when nothing does any more
+        # operators that something reads: they may go when nothing does any more
         self._read = [
             n.name
             for n in graph.nodes
@@ -91,6 +93,10 @@ class Level:
         """The operator that makes a value; None for an input and for what a repeated layer returns."""
         found = self.makers.get(value)
         return found if isinstance(found, Node) else None
+
+    def position(self, node: "Node | Repeat") -> tuple[int, int]:
+        """Where a node stands: what is made before has a smaller one."""
+        return self._at[node.name]
 
     def readers(self, value: str) -> list["Node | Repeat"]:
         """Operators that read a value, one for each time it is read."""
@@ -318,12 +324,14 @@ class Level:
             if isinstance(node, Node):
                 for key, name in node.tied.items():
                     heirs.setdefault(name, []).append((node.name, key))
+        for name in reversed(self._read):
+            if (node := self._unread(name)) and not (node.weights or node.buffers or node.state):
+                self._leave(node)
         for name in self._read:
-            node = self.nodes.get(name)
-            if not isinstance(node, Node) or any(self.reading.get(v) or v in self.kept for v in node.outputs):
+            node = self._unread(name)
+            if node is None or not isinstance(node.op, Stored):
                 continue
             op = node.op
-            assert isinstance(op, Stored)
             full = node.tied.get(op.key) or node.parameter(op.key)
             if node.tied or (not op.trainable and full not in heirs):
                 self._leave(node)
@@ -334,6 +342,13 @@ class Level:
                     self._leave(node)
                     self._exchange(heir, made, heirs)
                     break
+
+    def _unread(self, name: str) -> Node | None:
+        """An operator that nothing reads and that gives no output."""
+        node = self.nodes.get(name)
+        if not isinstance(node, Node) or any(self.reading.get(v) or v in self.kept for v in node.outputs):
+            return None
+        return node
 
     def _owning(self, name: str, key: str, full: str, holder: str) -> Node | None:
         """An operator with a tied parameter of `holder` made its own, if its other names stay as they are."""

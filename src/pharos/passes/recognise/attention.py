@@ -8,12 +8,26 @@ from pharos.passes.recognise.view import CONVS, NORMS, VIEWS, Region, View
 from pharos.quantity.sizes import is_int
 
 # What lies between a projection and the product of queries and keys.
-TO_HEADS = VIEWS | {"split", "slice", "rotary", "turn", "rms_norm", "layer_norm", "mul", "div", "concat",
-                    "cache", "select", "unbind", "add"}  # fmt: skip
+TO_HEADS = VIEWS | NORMS | {"split", "slice", "rotary", "turn", "mul", "div", "concat", "cache", "add", "sub",
+                            "overwrite", "strided_view"}  # fmt: skip
+# Those of them that put several parts of the features together.
+JOINS = frozenset({"concat", "overwrite", "add", "sub"})
+# What lies between a compressing layer and the one that expands again.
+INSIDE = VIEWS | NORMS | {"split", "slice", "cache", "concat"}
+LINEARS = frozenset({"linear", "supplied"})
+MOST_BETWEEN = 60
 ATTENTIONS = {
     "attention": "multi-head attention", "linear_attention": "linear attention",
     "pointwise_attention": "pointwise attention",
 }  # fmt: skip
+# Operators that no feed-forward part holds.
+NOT_FEED_FORWARD = ("router", "experts", "mat_mul", "softmax", "selective_scan", "ssd", "wkv", "causal_conv",
+                    "token_shift", "top_k", "grouped_mat_mul")  # fmt: skip
+# Functions that are no activation of a layer.
+ARITHMETIC = frozenset({
+    "cos", "sin", "neg", "exp", "sqrt", "rsqrt", "reciprocal", "square", "log", "erf", "abs", "floor", "ceil",
+    "round", "sign", "identity",
+})  # fmt: skip
 GATED = {"silu": "SwiGLU", "gelu": "GEGLU", "gelu_tanh": "GEGLU", "relu": "ReGLU", "sigmoid": "GLU",
          "identity": "bilinear"}  # fmt: skip
 
@@ -25,49 +39,54 @@ def attention(found: Found) -> None:
     for node in view.nodes:
         if node.op.kind not in ATTENTIONS:
             continue
-        nodes, ends = [node], []
-        for value in node.inputs[:3]:
-            between, projection = _projection(view, value)
-            nodes += between
-            ends.append(view.plain(projection.inputs[0] if projection is not None else value))
+        behind = [_behind(view, value) for value in node.inputs[:3]]
+        nodes = [node, *(n for between, _ in behind for n in between)]
+        nodes += [n for _, layers in behind for n in layers]
         out = view.next(node.outputs[0], VIEWS | NORMS | {"mul"})
         nodes += _until(view, node, out)
-        found.add(*_named(view, node, ends), nodes, ", ".join(_details(view, node)))
+        name = ATTENTIONS[node.op.kind]
+        latent = node.op.kind == "attention" and _latent(view, node, behind[1][1])
+        if latent:
+            name = "multi-head latent attention"
+        elif node.op.kind == "attention" and _crossing(view, behind):
+            name = "cross attention"
+        family = "dlrm" if node.op.kind == "pointwise_attention" else "attention"
+        found.add(name, family, nodes, ", ".join(_details(view, node, latent)))
 
 
-def _named(view: View, node: Node, ends: list[str]) -> tuple[str, str]:
-    name = ATTENTIONS[node.op.kind]
-    if node.op.kind != "attention":
-        return name, "dlrm" if node.op.kind == "pointwise_attention" else "attention"
-    if _latent(view, node):
-        name = "multi-head latent attention"
-    elif len(ends) > 1 and view.plain(ends[0], VIEWS | NORMS) != view.plain(ends[1], VIEWS | NORMS):
-        same = _same_layer(view, ends[0], ends[1])
-        name = name if same else "cross attention"
-    return name, "attention"
+def _behind(view: View, value: str) -> tuple[list[Node], list[Node]]:
+    """(what lies between, the projections) that queries, keys or values come from."""
+    between: dict[str, Node] = {}
+    layers: dict[str, Node] = {}
+    queue = [value]
+    while queue and len(between) < MOST_BETWEEN:
+        node = view.maker(queue.pop())
+        if node is None or node.name in between or not node.inputs:
+            continue
+        if node.op.kind in CONVS | LINEARS:
+            layers[node.name] = node
+        elif node.op.kind in TO_HEADS:
+            between[node.name] = node
+            # tables and numbers beside the features come in later places
+            queue.extend(node.inputs if node.op.kind in JOINS else node.inputs[:1])
+    return list(between.values()), list(layers.values())
 
 
-def _same_layer(view: View, a: str, b: str) -> bool:
-    """Whether two values are parts of one, as of a projection of queries, keys and values together."""
-    one, two = (view.before(v, VIEWS | {"split", "slice", "select"}) for v in (a, b))
-    return one is not None and one is two
+def _crossing(view: View, behind: list[tuple[list[Node], list[Node]]]) -> bool:
+    """Whether keys come from another sequence than queries."""
+    of_q, of_k = ({_origin(view, n) for n in layers} for _, layers in behind[:2])
+    return bool(of_q) and bool(of_k) and not of_q & of_k
 
 
-def _projection(view: View, value: str) -> tuple[list[Node], Node | None]:
-    """(operators back to the projection and it, the projection) of queries, keys or values."""
-    nodes: list[Node] = []
-    for _ in range(12):
-        node = view.maker(value)
-        if node is None or not node.inputs:
-            return nodes, None
-        nodes.append(node)
-        if node.op.kind in CONVS or node.op.kind == "linear":
-            return nodes, node
-        if node.op.kind not in TO_HEADS:
-            nodes.pop()
-            return nodes, None
-        value = node.inputs[0]
-    return nodes, None
+def _origin(view: View, layer: Node) -> str:
+    """The value that a projection is of, through low-rank ones before it and norms."""
+    value = layer.inputs[0]
+    for _ in range(4):
+        before = view.before(value, INSIDE)
+        if before is None or before.op.kind not in LINEARS:
+            break
+        value = before.inputs[0]
+    return view.plain(value, VIEWS | NORMS)
 
 
 def _until(view: View, node: Node, end: Node | None) -> list[Node]:
@@ -83,25 +102,23 @@ def _until(view: View, node: Node, end: Node | None) -> list[Node]:
         value = after.outputs[0]
 
 
-def _latent(view: View, node: Node) -> bool:
+def _latent(view: View, node: Node, layers: list[Node]) -> bool:
     """Keys and values made of one compressed vector a token, beside a part that all heads share."""
     if getattr(node.op, "latent", 0):
         return True
-    joined = view.maker(node.inputs[1])
-    if joined is None or joined.op.kind != "concat" or len(joined.inputs) != 2:
-        return False
-    up = view.before(joined.inputs[0], VIEWS | {"split", "slice"})
-    if up is None or up.op.kind != "linear":
-        return False
-    down = view.before(up.inputs[0], VIEWS | NORMS | {"split", "slice", "cache", "concat"})
-    return down is not None and down.op.kind == "linear"
+    for up in layers:
+        down = view.before(up.inputs[0], INSIDE)
+        # the shared part of the keys comes from the compressing layer itself
+        if down is not None and down.op.kind in LINEARS and any(down is n for n in layers):
+            return True
+    return False
 
 
-def _details(view: View, node: Node) -> list[str]:
+def _details(view: View, node: Node, latent: bool) -> list[str]:
     found: list[str] = []
     if node.op.kind == "attention":
         heads, groups = node.ins[0].shape[1], node.ins[1].shape[1]
-        if is_int(heads) and is_int(groups) and not _latent(view, node):
+        if is_int(heads) and is_int(groups) and not latent:
             ratio = heads // groups
             if ratio > 1:
                 found.append(f"MQA {heads}:1" if groups == 1 else f"GQA {ratio}:1")
@@ -117,10 +134,10 @@ def _details(view: View, node: Node) -> list[str]:
 
 def _windows(view: View, node: Node) -> bool:
     """Whether the rows of the batch are windows that were cut out of a map."""
-    _, projection = _projection(view, node.inputs[0])
-    if projection is None:
+    _, layers = _behind(view, node.inputs[0])
+    if not layers:
         return False
-    value = projection.inputs[0]
+    value = layers[0].inputs[0]
     for _ in range(3):
         maker = view.maker(value)
         if maker is None or maker.op.kind not in VIEWS:
@@ -163,24 +180,25 @@ def feed_forward(found: Found) -> None:
 def _feed_forward(found: Found, nodes: Iterable[Node]) -> Block | None:
     nodes = list(nodes)
     linears = [n for n in nodes if n.op.kind == "linear"]
-    acts = [n for n in nodes if n.op.kind == "activation"]
+    acts = [n for n in nodes if n.op.kind == "activation" and n.op.function not in ARITHMETIC]  # type: ignore[attr-defined]
     products = [n for n in nodes if n.op.kind == "mul" and len(n.inputs) == 2]
     if not acts or not 2 <= len(linears) <= 3:
         return None
-    function = acts[0].op.function  # type: ignore[attr-defined]
     split = any(n.op.kind in ("split", "slice") for n in nodes)
     gate = next((p for p in products if _gates(found.view, p)), None)
     if gate is not None and (len(linears) == 3 or split):
+        function = _gates(found.view, gate)
         return found.add("gated feed-forward", "", nodes, GATED.get(function, function))
     if len(linears) == 2:
-        return found.add("feed-forward", "", nodes, function)
+        return found.add("feed-forward", "", nodes, acts[0].op.function)  # type: ignore[attr-defined]
     return None
 
 
-def _gates(view: View, product: Node) -> bool:
-    """Whether a product is of an activation and another part of the same input."""
+def _gates(view: View, product: Node) -> str:
+    """The activation of one factor of a product; "" for a product of something else."""
     makers = [view.before(i) for i in product.inputs]
-    return any(m is not None and m.op.kind == "activation" for m in makers)
+    named = [m.op.function for m in makers if m is not None and m.op.kind == "activation"]  # type: ignore[attr-defined]
+    return next((name for name in named if name not in ARITHMETIC), "")
 
 
 def _outer(view: View, region: Region, norm: Node) -> bool:
@@ -206,6 +224,35 @@ def experts(found: Found) -> None:
         if heart[0].op.kind == "dispatch":
             nodes += [n for n in view.nodes if n.op.kind in ("expert_linear", "combine")]
         found.add("mixture of experts", "", nodes, f"{top} of {many}")
+
+
+@rule(PART)
+def experts_written_out(found: Found) -> None:
+    """The largest few of scores, and products with stored matrices of which each token meets a few."""
+    # the innermost region that holds them: one around it holds them too
+    held: set[str] = set()
+    for region in sorted(found.regions, key=lambda r: len(r.branch)):
+        picks = region.of("top_k")
+        stored = [n for n in region.of("stored") if len(n.outs[0].shape) == 3]
+        many = {n.outs[0].shape[0] for n in stored}
+        if not picks or len(many) != 1 or len(stored) < 2:
+            continue
+        found.of_experts.add(region.add.name)
+        if held & {n.name for n in stored}:
+            continue
+        held.update(n.name for n in stored)
+        (number,) = many
+        chosen = [n for n in picks if n.ins[0].shape[-1] == number]
+        top = chosen[-1].outs[0].shape[-1] if chosen else "?"
+        found.add("mixture of experts", "", region.branch, f"{top} of {number}")
+
+
+@rule(WHOLE)
+def generative_recommender(found: Found) -> None:
+    """A residual around attention without softmax, gated by a part of the same projection: HSTU."""
+    for region in found.regions:
+        if region.of("pointwise_attention"):
+            found.add("HSTU block", "dlrm", [*region.branch, region.add])
 
 
 @rule(WHOLE)
@@ -236,17 +283,14 @@ def transformer_blocks(found: Found) -> None:
 
 
 def _role(found: Found, region: Region) -> set[str]:
-    names = {found.named(n) for n in region.branch}
     role = set()
-    if region.of(*ATTENTIONS) or (region.of("softmax") and region.of("mat_mul")):
+    if region.of("attention", "linear_attention") or (region.of("softmax") and region.of("mat_mul")):
         role.add("attention")
-    if region.of("router", "experts"):
+    if region.of("router", "experts") or region.add.name in found.of_experts:
         role.add("experts")
-    if region.add.name in found.of_region:
+    if region.add.name in found.of_region or ("attention" in role and _parallel(found, region)):
         role.add("feed")
-    elif "attention" in role and _parallel(found, region):
-        role.add("feed")
-    return role if names else set()
+    return role
 
 
 def _parallel(found: Found, region: Region) -> bool:
@@ -309,5 +353,4 @@ def _add_transformer(found: Found, chain: list[Region]) -> None:
     if len(chain) == 1:
         details.append("parallel")
     name = f"{order} transformer block" + (" with cross attention" if crossed else "")
-    family = "dlrm" if first.of("pointwise_attention") else "transformer"
-    found.add(name, family, nodes, ", ".join(dict.fromkeys(details)))
+    found.add(name, "transformer", nodes, ", ".join(dict.fromkeys(details)))

@@ -19,6 +19,7 @@ class Block:
         nodes: full names of its operators, with repeated layers folded.
         detail: what tells it from others of its kind: "GQA 4:1, causal, SwiGLU".
         level: of the graph that it was found in, 0 for the whole.
+        path: the module that it is: what the names of its operators have in common.
     """
 
     block: str
@@ -27,21 +28,7 @@ class Block:
     nodes: tuple[str, ...]
     detail: str = ""
     level: int = 0
-
-    @property
-    def path(self) -> str:
-        """What the names of its operators have in common: the module that it is."""
-        named = [n.split(".") for n in self.nodes if "." in n] or [n.split(".") for n in self.nodes]
-        if not named:
-            return ""
-        if len(named) == 1:
-            return ".".join(named[0])
-        shared = []
-        for parts in zip(*named, strict=False):
-            if len(set(parts)) > 1:
-                break
-            shared.append(parts[0])
-        return ".".join(shared) or named[0][0]
+    path: str = ""
 
 
 @dataclass
@@ -58,13 +45,17 @@ class Found:
     blocks: list[Block] = field(default_factory=list)
     # blocks by the region that they are the branch of, for blocks made of several
     of_region: dict[str, tuple[Region, Block]] = field(default_factory=dict)
+    # additions whose branch holds experts written out
+    of_experts: set[str] = field(default_factory=set)
 
     def add(self, block: str, family: str, nodes: Iterable[Node], detail: str = "") -> Block:
         """Takes down a block; `nodes` are those it covers."""
         unique = {n.name: n for n in nodes}
         ordered = sorted(unique, key=lambda name: self.view.position[name])
         names = tuple(self.view.full(name) for name in ordered)
-        made = Block(block, family, self.view.times, names, detail, self.level)
+        # operators with parameters say best which module it is
+        telling = [self.view.full(n) for n in ordered if unique[n].weights] or list(names)
+        made = Block(block, family, self.view.times, names, detail, self.level, common_path(telling))
         self.blocks.append(made)
         return made
 
@@ -75,6 +66,18 @@ class Found:
     def named(self, node: Node) -> str:
         """Full name of a node."""
         return self.view.full(node.name)
+
+
+def common_path(names: list[str]) -> str:
+    """The parts that dotted names share at their beginning; a single name's own."""
+    if len(names) == 1:
+        return names[0]
+    shared = []
+    for parts in zip(*(n.split(".") for n in names), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared) or (names[0] if names else "")
 
 
 Rule = Callable[[Found], None]
@@ -98,6 +101,6 @@ def rules() -> Iterator[Rule]:
     """All rules, parts first."""
     from pharos.passes.recognise import attention, convolution, dense, recommend, sequence
 
-    assert attention and convolution and dense and recommend and sequence
+    assert all((attention, convolution, dense, recommend, sequence))
     for _, function in sorted(RULES, key=lambda pair: pair[0]):
         yield function

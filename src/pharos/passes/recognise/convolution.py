@@ -11,17 +11,20 @@ POOLS = frozenset({"global_avg_pool", "adaptive_avg_pool2d", "adaptive_avg_pool"
 
 @rule(PART)
 def conv_norm_act(found: Found) -> None:
-    """A convolution, a norm, an activation."""
+    """A convolution and its activation, with a norm between them or without."""
     view = found.view
     for node in view.nodes:
         if node.op.kind not in CONVS:
             continue
-        norm = view.next(node.outputs[0])
-        if norm is None or norm.op.kind not in NORMS:
+        after = view.next(node.outputs[0])
+        if after is None:
             continue
-        act = view.next(norm.outputs[0])
-        if act is not None and act.op.kind in ACTIVATIONS:
-            found.add("conv-norm-activation", "", [node, norm, act])
+        if after.op.kind in ACTIVATIONS:
+            found.add("conv-activation", "", [node, after])
+        elif after.op.kind in NORMS:
+            act = view.next(after.outputs[0])
+            if act is not None and act.op.kind in ACTIVATIONS:
+                found.add("conv-norm-activation", "", [node, after, act])
 
 
 @rule(PART)
@@ -77,15 +80,13 @@ def depthwise(found: Found) -> None:
         opened = _activated(view, node)
         narrow = getattr(after.op, "out_channels", getattr(after.op, "out_features", 0))
         wide = getattr(node.op, "in_channels", 0)
-        if before is not None and not closed and bool(narrow < wide):
-            residual = view.next(after.outputs[0], VIEWS | NORMS)
-            if residual is not None and residual.op.kind == "add":
-                nodes.append(residual)
-            found.add("inverted residual", "cnn", nodes, "squeeze-excitation" if squeezed else "")
-        elif before is None and opened and not closed:
-            residual = view.next(after.outputs[0], VIEWS | NORMS)
-            if residual is not None and residual.op.kind == "add":
-                nodes.append(residual)
+        if after.op.kind == "linear":
+            # a ConvNeXt block's, which is a residual
+            continue
+        linear_end = not closed and (bool(narrow < wide) if before is not None else opened)
+        if linear_end:
+            if end is not None and end.op.kind == "add":
+                nodes.append(end)
             found.add("inverted residual", "cnn", nodes, "squeeze-excitation" if squeezed else "")
         else:
             found.add("depthwise-separable convolution", "cnn", nodes)
@@ -247,6 +248,10 @@ def branches(found: Found) -> None:
             found.add("shuffle unit", "cnn", [*inside, node])
         elif convs[-1] and (not convs[0] or _is_concat(view, node.inputs[0])):
             found.add("dense concatenation", "cnn", [*ways[-1][1], node])
+
+
+def _windows(nodes: list[Node]) -> set[int]:
+    return {kernel(n) for n in nodes if n.op.kind in CONVS}
 
 
 def _way(view: View, value: str) -> tuple[str, list[Node]]:

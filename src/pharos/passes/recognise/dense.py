@@ -33,7 +33,8 @@ def autoencoder(found: Found) -> None:
     graph = found.view.graph
     if found.view.rounds or len(graph.inputs) != 1 or len(graph.outputs) != 1:
         return
-    if graph.inputs[0].shape != graph.outputs[0].shape or len(graph.inputs[0].shape) < 2:
+    given, made = graph.inputs[0].shape, graph.outputs[0].shape
+    if len(given) < 2 or not all(map(is_int, (*given, *made))) or given != made:
         return
     layers = [n for n in found.view.nodes if n.op.kind in ("linear", "conv2d", "conv_transpose2d")]
     if any(n.op.kind in ("attention", "lstm", "gru", "rnn", "concat") for n, _, _ in graph.walk()):

@@ -50,7 +50,7 @@ def cross(found: Found) -> None:
 
 @rule(WHOLE)
 def history(found: Found) -> None:
-    """A user's history weighed by how each item goes with the candidate: sum over time of share times item."""
+    """A user's history weighed by how each item goes with the candidate, and summed over time."""
     view = found.view
     for node in view.nodes:
         if node.op.kind != "reduce" or getattr(node.op, "function", "") != "sum" or node.ins[0].rank != 3:

@@ -2,11 +2,19 @@
 
 from pharos.graph.graph import Node
 from pharos.passes.recognise.blocks import BLOCK, PART, Found, rule
-from pharos.passes.recognise.view import Region
+from pharos.passes.recognise.view import CONVS, Region
 
-RECURRENT = {"lstm": "LSTM layer", "gru": "GRU layer", "rnn": "recurrent layer",
-             "attentive_gru": "GRU layer with additive attention", "augru": "GRU with attentional update gate"}  # fmt: skip
+RECURRENT = {
+    "lstm": "LSTM layer",
+    "gru": "GRU layer",
+    "rnn": "recurrent layer",
+    "attentive_gru": "GRU layer with additive attention",
+    "augru": "GRU with attentional update gate",
+}
 SCANS = {"selective_scan": "Mamba block", "ssd": "Mamba-2 block", "wkv": "RWKV time mixing"}
+
+# Steps in a row that make a scan.
+STEPS = 4
 
 
 @rule(PART)
@@ -40,6 +48,38 @@ def scan(found: Found) -> None:
         region = inside.get(node.name)
         nodes: list[Node] = [*region.branch, region.add] if region is not None else [node]
         found.add(SCANS[node.op.kind], "ssm", nodes, _state(node))
+
+
+@rule(BLOCK)
+def channel_mixing(found: Found) -> None:
+    """RWKV's feed-forward part: each token mixed with the one before, squared, gated."""
+    for region in found.regions:
+        if region.of("token_shift") and not region.of("wkv"):
+            found.add("RWKV channel mixing", "ssm", [*region.branch, region.add])
+
+
+@rule(BLOCK)
+def unrolled_scan(found: Found) -> None:
+    """state = decay x state + input for one step after another, as code without a scan kernel runs."""
+    view = found.view
+    length: dict[str, int] = {}
+    last: dict[str, str] = {}
+    for node in view.nodes:
+        if node.op.kind != "add" or len(node.inputs) != 2:
+            continue
+        products = [m for m in map(view.maker, node.inputs) if m is not None and m.op.kind == "mul"]
+        before = [view.maker(i) for m in products for i in m.inputs]
+        chained = [b.name for b in before if b is not None and b.name in length and b.outs == node.outs]
+        length[node.name] = 1 + max((length[n] for n in chained), default=0)
+        for name in chained:
+            last[name] = node.name
+    ends = [n for n in length if n not in last and length[n] >= STEPS]
+    for region in found.regions:
+        inside = {n.name for n in region.branch}
+        for end in ends:
+            if end in inside and region.of("supplied", *CONVS):
+                steps = f"{length[end]} steps written out"
+                found.add("state-space block", "ssm", [*region.branch, region.add], steps)
 
 
 def _state(node: Node) -> str:
