@@ -15,6 +15,7 @@ from pharos.ops.histogram import Histogram, Search
 from pharos.ops.indexing import OneHot, ScatterElements, ScatterND, Take, TakeAlong
 from pharos.ops.resample import GridSample, Resize
 from pharos.ops.shape_ops import Concat, Expand, Reshape
+from pharos.ops.triangle_indices import TriangleIndices
 from pharos.ops.unfold import Fold, Unfold
 
 MODES = {"nearest": "nearest", "nearest_exact": "nearest", "linear": "linear", "bilinear": "linear",
@@ -189,6 +190,17 @@ def _triangle(r: TorchReader, self: Any, diagonal: int = 0, _upper: bool = False
 @rule("triu")
 def _upper(r: TorchReader, self: Any, diagonal: int = 0) -> Any:
     return _triangle(r, self, diagonal, True)
+
+
+@rule("tril_indices", "triu_indices")
+def _triangle_indices(r: TorchReader, row: int, col: int, offset: int = 0, _upper: bool = False,
+                      **_: Any) -> Any:  # fmt: skip
+    return r.put("indices", TriangleIndices(int(row), int(col), _upper, int(offset)))
+
+
+@rule("triu_indices")
+def _upper_indices(r: TorchReader, row: int, col: int, offset: int = 0, **_: Any) -> Any:
+    return _triangle_indices(r, row, col, offset, True)
 
 
 @rule("arange", "arange_start")

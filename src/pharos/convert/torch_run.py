@@ -9,6 +9,7 @@ from typing import Any
 from pharos.convert.torch_record import TorchReader, recording, tensors_in
 from pharos.graph.graph import Builder, Graph
 from pharos.ops.stored import Stored
+from pharos.passes.active import with_active_experts
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError
 from pharos.quantity.sizes import Size
@@ -216,7 +217,7 @@ class _Run:
             *outputs.values(), unused=tuple(unused) or None, reasons=dict(reader.reasons) or None,
             classes=_classes(self.module),
         )  # fmt: skip
-        return without_dead(made)
+        return with_active_experts(without_dead(made))
 
 
 def without_dead(graph: Graph) -> Graph:

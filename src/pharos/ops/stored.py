@@ -15,12 +15,17 @@ class Stored(Op):
     Args:
         trainable: False for a constant that training leaves alone.
         key: the parameter's own name.
+        share: (used, stored): of so many of its rows a token uses so few, as of the matrices of experts.
     """
 
     size: tuple[Size, ...]
     trainable: bool = True
     dtype: str = ACTIVATIONS
     key: str = "weight"
+    share: tuple[Size, Size] = (1, 1)
+
+    def active(self) -> tuple[Size, Size]:
+        return self.share
 
     def shape(self, *inputs: Tensor) -> Tensor:
         self.need(not inputs, "takes no input", *inputs)
