@@ -340,6 +340,11 @@ def recording(torch: Any, reader: TorchReader, module: Any, pretend: bool) -> It
     class Recorder(TorchDispatchMode):
         inside = False
 
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            # the guard against torch.compile would import all of it
+            return False
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             name = func._schema.name

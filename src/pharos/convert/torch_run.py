@@ -127,15 +127,13 @@ class _Run:
 
     def pretended(self, asked: dict[str, Size] | None) -> Any:
         """A run on tensors without data, with formulas for the free sizes if `asked` is None."""
-        from torch._subclasses.fake_tensor import FakeTensorMode
-
         torch, reader = self.torch, self._reader()
         environment = None
         if asked is None:
             from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
             environment = ShapeEnv(duck_shape=False)
-        mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=environment)
+        mode = _shapes_only()(allow_non_fake_inputs=True, shape_env=environment)
         device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
 
         def made(i: int, t: Any) -> Any:
@@ -256,6 +254,24 @@ def _countable_experts(module: Any) -> Iterator[None]:
     finally:
         for config, way in changed:
             config._experts_implementation = way
+
+
+def _shapes_only() -> Any:
+    """FakeTensorMode without its guard against torch.compile, whose import takes as long as torch's."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    plain = getattr(FakeTensorMode.__torch_dispatch__, "__wrapped__", None)
+    if plain is None:
+        return FakeTensorMode
+
+    class ShapesOnly(FakeTensorMode):
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False
+
+        __torch_dispatch__ = plain
+
+    return ShapesOnly
 
 
 def _symbolic(torch: Any, mode: Any, environment: Any, sizes: Any, dtype: Any, dims: list[int]) -> Any:
