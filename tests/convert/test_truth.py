@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def llama(d, ff, layers, heads, kv, vocabulary, n, experts=1, picked=1, width=No
 
 def dlrm(batch=128):
     bottom, top = (13, 512, 256, 64), (27 * 26 // 2 + 64, 1024, 1024, 512, 256, 1)
-    layers = [*zip(bottom, bottom[1:], strict=False), *zip(top, top[1:], strict=False)]
+    layers = [*pairwise(bottom), *pairwise(top)]
     mlp = sum(a * b for a, b in layers)
     return 26 * 100_000 * 64 + mlp + sum(b for _, b in layers), batch * (mlp + 27**2 * 64)
 

@@ -158,4 +158,4 @@ def write_whole(path: Path, text: str) -> None:
 
 
 # each command registers itself on `app` when its file is imported
-from pharos.doors.cli import check, compare, export, machines, models, predict, schema, show  # noqa: E402, F401
+from pharos.doors.cli import check, compare, export, machines, measure, models, predict, schema, show  # noqa: E402, F401

@@ -1,0 +1,193 @@
+"""Runs: a graph made runnable through PyTorch or ONNX Runtime, whole and operator by operator."""
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pharos.graph.graph import Graph, Node
+from pharos.quantity.errors import InputError, unknown
+from pharos.quantity.sizes import is_int
+
+RUNTIMES = ("eager", "compiled", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """A graph ready to be run.
+
+    Args:
+        call: runs it once; pieces: runs it some times and gives seconds by name of an operator, None where
+            the runtime does not tell them apart.
+    """
+
+    runtime: str
+    call: Callable[[], Any]
+    pieces: Callable[[int], dict[str, float]] | None
+
+
+@contextmanager
+def runnable(graph: Graph, runtime: str, threads: int, seed: int = 0) -> Iterator[Runnable]:
+    """Builds a graph with random weights and inputs for a runtime; cleaned up at the end.
+
+    Raises:
+        UnknownName: another runtime.
+        InputError: its library is missing, or the graph has sizes that are no numbers.
+    """
+    if runtime not in RUNTIMES:
+        raise unknown("runtime to measure", runtime, RUNTIMES)
+    if not all(is_int(s) for v in graph.inputs for s in v.shape):
+        raise InputError("has sizes that are no numbers", where=graph.name)
+    if runtime == "onnxruntime":
+        with _onnxruntime(graph, threads, seed) as made:
+            yield made
+        return
+    with _torch(graph, runtime, threads, seed) as made:
+        yield made
+
+
+@contextmanager
+def _torch(graph: Graph, runtime: str, threads: int, seed: int) -> Iterator[Runnable]:
+    from pharos.convert.to_torch import to_torch
+
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise InputError("measuring needs torch", hint="pip install 'pharos-nn[torch]'") from None
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        torch.manual_seed(seed)
+        module = to_torch(graph).eval()
+        kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
+        module = module.to(kinds.get(graph.precision.weights, torch.float32))
+        inputs = _torch_inputs(torch, graph, kinds)
+        called = torch.compile(module) if runtime == "compiled" else module
+
+        def call() -> Any:
+            with torch.inference_mode():
+                return called(*inputs)
+
+        def pieces(rounds: int) -> dict[str, float]:
+            with torch.inference_mode():
+                return _stepwise(graph, module, inputs, rounds)
+
+        yield Runnable(runtime, call, None if runtime == "compiled" else pieces)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _torch_inputs(torch: Any, graph: Graph, kinds: dict[str, Any]) -> list[Any]:
+    rows = _smallest_table(graph)
+    made = []
+    for value in graph.inputs:
+        dtype = value.tensor.dtype
+        if dtype in kinds:
+            made.append(torch.randn(value.shape).to(kinds[dtype]))
+        elif dtype == "bool":
+            made.append(torch.ones(value.shape, dtype=torch.bool))
+        else:
+            made.append(torch.randint(0, rows, value.shape))
+    return made
+
+
+def _smallest_table(graph: Graph) -> int:
+    """Indices below this are in every table."""
+    tables = [getattr(n.op, "num_embeddings", None) for n, _, _ in graph.walk()]
+    return max(min([int(t) for t in tables if t is not None], default=100), 1)
+
+
+def _stepwise(graph: Graph, module: Any, inputs: list[Any], rounds: int) -> dict[str, float]:
+    """Median seconds of every operator, run one by one; values die after their last use."""
+    plain = graph.expanded()
+    nodes = [n for n in plain.nodes if isinstance(n, Node)]
+    last: dict[str, int] = {}
+    for i, node in enumerate(nodes):
+        last.update(dict.fromkeys(node.inputs, i))
+    kept = {v.name for v in plain.outputs}
+    dying = [[v for v in set(node.inputs) if last[v] == i and v not in kept] for i, node in enumerate(nodes)]
+    taken: list[list[float]] = [[] for _ in nodes]
+    clock = time.perf_counter
+    for turn in range(rounds + 1):
+        values = dict(zip((v.name for v in graph.inputs), inputs, strict=True))
+        for i, node in enumerate(nodes):
+            given = [values[name] for name in node.inputs]
+            start = clock()
+            made = module.calls[node.name](*given)
+            passed = clock() - start
+            del given
+            results = made if isinstance(made, (tuple, list)) else (made,)
+            values.update(zip(node.outputs, results, strict=False))
+            for name in dying[i]:
+                values.pop(name, None)
+            if turn:
+                taken[i].append(passed)
+    return {node.name: median(seconds) for node, seconds in zip(nodes, taken, strict=True)}
+
+
+@contextmanager
+def _onnxruntime(graph: Graph, threads: int, seed: int) -> Iterator[Runnable]:
+    from pharos.convert.to_onnx import to_onnx
+
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise InputError("measuring needs onnxruntime", hint="pip install onnxruntime") from None
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    rows = _smallest_table(graph)
+    feeds = {}
+    kinds = {"fp32": np.float32, "fp16": np.float16, "fp64": np.float64}
+    for value in graph.inputs:
+        dtype = value.tensor.dtype
+        if dtype in kinds:
+            feeds[value.name] = generator.standard_normal(value.shape).astype(kinds[dtype])
+        elif dtype == "bool":
+            feeds[value.name] = np.ones(value.shape, bool)
+        else:
+            feeds[value.name] = generator.integers(0, rows, value.shape)
+    with tempfile.TemporaryDirectory(prefix="pharos-") as folder:
+        path = to_onnx(graph, Path(folder) / "model.onnx", "random")
+
+        def session(profile: bool) -> Any:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+            options.log_severity_level = 3
+            options.enable_profiling = profile
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+        plain = session(False)
+
+        def pieces(rounds: int) -> dict[str, float]:
+            watched = session(True)
+            for _ in range(rounds + 1):
+                watched.run(None, feeds)
+            return _profiled(Path(watched.end_profiling()), rounds)
+
+        yield Runnable("onnxruntime", lambda: plain.run(None, feeds), pieces)
+
+
+def _profiled(path: Path, rounds: int) -> dict[str, float]:
+    """Median seconds by node from ONNX Runtime's trace; what it fused is under the node it is named after."""
+    taken: dict[str, list[float]] = {}
+    for event in json.loads(path.read_text()):
+        name = event.get("name", "")
+        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
+            node = re.sub(r"(_nchwc|_fused\w*)$", "", name.removesuffix("_kernel_time").partition("/")[0])
+            taken.setdefault(node, []).append(event["dur"] * 1e-6)
+    found = {}
+    for node, seconds in taken.items():
+        # several ONNX nodes may do the work of one operator: they run as often each
+        each = max(len(seconds) // (rounds + 1), 1)
+        later = seconds[each:] or seconds
+        sums = [sum(later[i : i + each]) for i in range(0, len(later), each)]
+        found[node] = median(sums)
+    return found
