@@ -13,8 +13,9 @@ from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import SizeError
 
 assert pharos.ops
-# A stand-in for operators without a rule has nothing to compare.
-KINDS = sorted(kind for kind, cls in REGISTRY.items() if cls.is_counted and kind != "declared")
+# What has no form that runs, such as a stand-in for an operator without a rule, has nothing to compare.
+RUN = {kind for kind, cls in REGISTRY.items() if cls.sample.__func__ is not Op.sample.__func__}
+KINDS = sorted(RUN - {"declared"})
 PRIMITIVES = {
     vocabulary.MATMUL, vocabulary.SLIDING_WINDOW, vocabulary.DYNAMIC, vocabulary.SEQUENTIAL,
     vocabulary.STRIDED, vocabulary.RANDOM, vocabulary.BROADCAST, vocabulary.SCATTER, vocabulary.GATHER,

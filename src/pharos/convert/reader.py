@@ -53,9 +53,19 @@ class Reader:
         return made
 
     def place(
-        self, path: str, op: Op, *values: Value, origins: dict[str, str], home: str | None = None
+        self,
+        path: str,
+        op: Op,
+        *values: Value,
+        origins: dict[str, str],
+        home: str | None = None,
+        **how: Any,
     ) -> Any:
-        """Appends an operator under a name; `origins` are the constants its parameters come from."""
+        """Appends an operator under a name; `origins` are the constants its parameters come from.
+
+        Args:
+            how: what else a Builder takes: element types of parameters and outputs.
+        """
         tied, found = {}, {key: self.origin(origins.get(key, "")) for key in op.weights()}
         if home is None:
             # a parameter that the file calls otherwise than its node keeps its name
@@ -68,7 +78,7 @@ class Reader:
                 tied[key] = self.owners[origin]
             elif origin:
                 self.owners[origin] = f"{stem}{key}"
-        return self.g(path, op, *values, tied=tied or None, home=home)
+        return self.g(path, op, *values, tied=tied or None, home=home, **how)
 
     def value(self, name: str) -> Value:
         """An activation; a constant that is used as one is stored in the graph."""

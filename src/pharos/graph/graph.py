@@ -167,7 +167,12 @@ class Graph:
                 raise op.refuse("gives another shape than the operator it stands in for", *node.io).at(
                     f"{self.name}: {node.name}"
                 )
-            return replace(node, op=op, **held(op, node.io, self.precision))
+            found = held(op, node.io, self.precision)
+            # a parameter that is stored in a type of its own stays so
+            own = {k: node.weights.get(k, t) for k, t in found["weights"].items()}
+            if all(own[k].shape == t.shape for k, t in found["weights"].items()):
+                found = found | {"weights": own}
+            return replace(node, op=op, **found)
 
         return replace(self, nodes=tuple(map(swapped, self.nodes)))
 
@@ -277,13 +282,22 @@ class Builder:
             self._scope = outer
 
     def __call__(
-        self, name: str, op: Op, *values: Value, tied: dict[str, str] | None = None, home: str | None = None
+        self,
+        name: str,
+        op: Op,
+        *values: Value,
+        tied: dict[str, str] | None = None,
+        home: str | None = None,
+        stored: dict[str, str] | None = None,
+        made_in: str = "",
     ) -> Any:
         """Appends `op`; returns its output value, or a tuple of them.
 
         Args:
             tied: parameters shared with another node, own name -> full name of the owner's.
             home: name that its parameters are under instead of `name`; "" for the enclosing scope.
+            stored: element types of parameters that are not the precision's, own name -> type.
+            made_in: element type of its outputs, where that is not what the operator says.
 
         Raises:
             SizeError: with the node's name in front, when the shapes do not fit.
@@ -296,9 +310,14 @@ class Builder:
         outs = made if isinstance(made, tuple) else (made,)
         if outs[0].dtype == ACTIVATIONS:
             outs = tuple([Tensor(t.shape, self.precision.activations) for t in outs])
+        if made_in:
+            outs = tuple([Tensor(t.shape, made_in) for t in outs])
         path = self._claim(self._scope + name)
         names = (path,) if len(outs) == 1 else tuple([f"{path}:{i}" for i in range(len(outs))])
         kept = held(op, (*ins, *outs), self.precision)
+        if stored:
+            own = {k: Tensor(t.shape, stored.get(k, t.dtype)) for k, t in kept["weights"].items()}
+            kept = kept | {"weights": own}
         self._nodes.append(
             Node(
                 path,
@@ -317,6 +336,34 @@ class Builder:
         if len(outs) == 1 and not isinstance(made, tuple):
             return Value(path, outs[0])
         return tuple([Value(n, t) for n, t in zip(names, outs, strict=True)])
+
+    def undo(self, count: int) -> list[str]:
+        """Takes back all but the first `count` nodes; returns the names that are free again."""
+        gone = [node.name for node in self._nodes[count:]]
+        del self._nodes[count:]
+        self._names.difference_update(gone)
+        return gone
+
+    @property
+    def length(self) -> int:
+        """Nodes so far."""
+        return len(self._nodes)
+
+    def retype(self, value: str, dtype: str) -> None:
+        """Another element type for an output of a node that was appended."""
+        for i in range(len(self._nodes) - 1, -1, -1):
+            node = self._nodes[i]
+            if isinstance(node, Node) and value in node.outputs:
+                outs = [
+                    Tensor(t.shape, dtype) if name == value else t
+                    for name, t in zip(node.outputs, node.outs, strict=True)
+                ]
+                self._nodes[i] = replace(node, outs=tuple(outs))
+                return
+
+    def since(self, count: int) -> tuple[Node | Repeat, ...]:
+        """All but the first `count` nodes."""
+        return tuple(self._nodes[count:])
 
     def repeat(
         self,
@@ -355,12 +402,20 @@ class Builder:
                     f"{self.name}: {name} is given {before.tensor} and returns {after.tensor}",
                     hint="a repeated body keeps the shape it is given",
                 )
-        path = self._scope + name
-        names = tuple([f"{path}.out{start}:{i}" for i in range(len(leaving))])
-        sources = tuple([v.name for v in (*values, *shared)])
-        self._nodes.append(Repeat(path, inner.finish(*leaving), count, sources, names, start, period))
-        outs = tuple([Value(n, v.tensor) for n, v in zip(names, leaving, strict=True)])
+        outs = self.repeated(
+            name, inner.finish(*leaving), count, *values, *shared, start=start, period=period
+        )
         return outs if isinstance(result, tuple) else outs[0]
+
+    def repeated(
+        self, name: str, body: Graph, count: Size, *values: Value, start: int = 0, period: int = 1
+    ) -> tuple[Value, ...]:
+        """Appends a finished body that runs `count` times over `values`, its inputs in their order."""
+        path = self._scope + name
+        names = tuple([f"{path}.out{start}:{i}" for i in range(len(body.outputs))])
+        sources = tuple([v.name for v in values])
+        self._nodes.append(Repeat(path, body, count, sources, names, start, period))
+        return tuple([Value(n, v.tensor) for n, v in zip(names, body.outputs, strict=True)])
 
     def finish(self, *outputs: Value, **meta: Any) -> Graph:
         """The finished graph."""

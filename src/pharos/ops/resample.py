@@ -113,7 +113,9 @@ class Resize(Op):
         if self.coordinates == "asymmetric":
             return i / scale
         if self.coordinates == "align_corners":
-            return i * (n - 1) / (m - 1) if m > 1 else 0.0
+            # the last output stands on the last input, of a scale that was not rounded too
+            last = n * scale - 1 if self.scales is not None else m - 1
+            return i * (n - 1) / last if m > 1 else 0.0
         if self.coordinates == "pytorch_half_pixel" and m == 1:
             return 0.0
         if self.coordinates == "half_pixel_symmetric":

@@ -7,7 +7,7 @@ from pharos.quantity.sizes import Size, ceil_div
 
 BITS = {
     "fp64": 64, "fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "fp4": 4,
-    "int64": 64, "int32": 32, "int16": 16, "int8": 8, "uint8": 8, "int4": 4, "bool": 8,
+    "int64": 64, "int32": 32, "int16": 16, "int8": 8, "uint8": 8, "int4": 4, "int2": 2, "bool": 8,
 }  # fmt: skip
 
 ALIASES = {
