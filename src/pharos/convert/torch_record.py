@@ -332,10 +332,15 @@ def recording(torch: Any, reader: TorchReader, module: Any, pretend: bool) -> It
     Args:
         pretend: the tensors hold no data, so that results of whole calls are only shaped.
     """
+    from torch._subclasses.fake_tensor import FakeTensor
     from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
     from torch.utils._python_dispatch import TorchDispatchMode
 
     from pharos.convert.torch_rules import SHAPED, UNSEEN, find_rule
+
+    def of_the_module(written: list[Any]) -> bool:
+        """Whether real tensors would be written, which a run without data must leave alone."""
+        return any(not isinstance(t, FakeTensor) for t in tensors_in(torch, written))
 
     class Recorder(TorchDispatchMode):
         inside = False
@@ -367,7 +372,9 @@ def recording(torch: Any, reader: TorchReader, module: Any, pretend: bool) -> It
             try:
                 shaped = SHAPED.get(name) if pretend else None
                 out = NotImplemented if shaped is None else shaped(torch, *args, **kwargs)
-                if out is NotImplemented:
+                if out is NotImplemented and pretend and written and of_the_module(written):
+                    out = written[0] if len(written) == 1 else tuple(written)
+                elif out is NotImplemented:
                     out = func(*args, **kwargs)
             finally:
                 self.inside = False

@@ -438,26 +438,35 @@ def _grouped_mm(
 
 
 def _linear_shape(torch: Any, input: Any, weight: Any, bias: Any = None) -> Any:
-    return input.new_empty((*input.shape[:-1], weight.shape[0])) if weight.dim() == 2 else NotImplemented
+    if weight.dim() != 2 or input.dim() < 1 or input.shape[-1] != weight.shape[1]:
+        return NotImplemented
+    return input.new_empty((*input.shape[:-1], weight.shape[0]))
 
 
 def _attention_shape(torch: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
+    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        return NotImplemented
     return query.new_empty((*query.shape[:-1], value.shape[-1]))
 
 
 def _grouped_shape(torch: Any, a: Any, b: Any, *_: Any, **__: Any) -> Any:
-    return a.new_empty((a.shape[0], b.shape[2])) if a.dim() == 2 and b.dim() == 3 else NotImplemented
+    if a.dim() != 2 or b.dim() != 3 or a.shape[1] != b.shape[1]:
+        return NotImplemented
+    return a.new_empty((a.shape[0], b.shape[2]))
 
 
 def _recurrent_shape(torch: Any, input: Any, hx: Any, params: Any, *rest: Any) -> Any:
     held = _list(hx)
-    if not isinstance(params, (list, tuple)) or len({t.shape[-1] for t in held}) > 1:
+    if not isinstance(params, (list, tuple)) or len({t.shape[-1] for t in held}) > 1 or input.dim() != 3:
+        return NotImplemented
+    if input.shape[-1] != params[0].shape[1]:
         return NotImplemented
     out = input.new_empty((*input.shape[:2], held[0].shape[2] * (2 if rest[4] else 1)))
     return (out, *[torch.empty_like(t) for t in held])
 
 
-# Calls whose result is only shaped when there is no data: name -> what gives it.
+# Calls whose result is only shaped when there is no data: name -> what gives it, or NotImplemented for
+# what PyTorch is to refuse itself.
 SHAPED = {
     "aten::linear": _linear_shape,
     "aten::scaled_dot_product_attention": _attention_shape,

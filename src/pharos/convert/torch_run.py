@@ -155,6 +155,7 @@ class _Run:
         with ExitStack() as stack:
             # a module's warnings are for those who run it
             stack.enter_context(warnings.catch_warnings(action="ignore"))
+            stack.enter_context(_as_it_was(self.module))
             stack.enter_context(mode)
             if environment is not None:
                 from torch._dispatch.python import enable_python_dispatcher
@@ -167,7 +168,7 @@ class _Run:
 
     def real(self, asked: dict[str, Size] | None) -> Graph:
         """A run on random numbers: what depends on data goes one way of those it could."""
-        torch, reader = self.torch, self._reader()
+        torch = self.torch
         device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
         rows = min((p.shape[0] for p in self.module.parameters() if p.dim() == 2), default=2)
         generator = torch.Generator().manual_seed(0)
@@ -182,15 +183,12 @@ class _Run:
             return torch.randint(0, high, sizes, generator=generator).to(device=device, dtype=t.dtype)
 
         args, kwargs, tensors = self._given(made)
-        self._declare(reader, tensors)
-        kept = {key: t.clone() for key, t in self.module.named_buffers()}
-        try:
+        with _as_it_was(self.module):
+            _on_copies_of_buffers(self.module)
+            reader = self._reader()
+            self._declare(reader, tensors)
             with recording(torch, reader, self.module, False):
                 graph = self._finished(reader, self.module(*args, **kwargs))
-        finally:
-            with torch.no_grad():
-                for key, t in self.module.named_buffers():
-                    t.copy_(kept[key])
         return Graph(graph.name, graph.inputs, graph.nodes, graph.outputs, graph.precision,
                      graph.meta | {"one_run": True})  # fmt: skip
 
@@ -236,6 +234,31 @@ def without_dead(graph: Graph) -> Graph:
 def _classes(module: Any) -> dict[str, str]:
     """Class name of each submodule, by its path."""
     return {name: type(part).__name__ for name, part in module.named_modules()}
+
+
+@contextmanager
+def _as_it_was(module: Any) -> Iterator[None]:
+    """What a run keeps on the module, such as masks and caches, is taken off it again."""
+    held = [(part, dict(vars(part)), dict(part._parameters), dict(part._buffers), dict(part._modules))
+            for part in module.modules()]  # fmt: skip
+    try:
+        yield
+    finally:
+        for part, attributes, *dicts in held:
+            vars(part).clear()
+            vars(part).update(attributes)
+            for at, before in zip((part._parameters, part._buffers, part._modules), dicts, strict=True):
+                at.clear()
+                at.update(before)
+
+
+def _on_copies_of_buffers(module: Any) -> None:
+    """Statistics that a run updates are updated in copies."""
+    copies: dict[int, Any] = {}
+    for part in module.modules():
+        for key, t in part._buffers.items():
+            if t is not None:
+                part._buffers[key] = copies.setdefault(id(t), t.detach().clone())
 
 
 @contextmanager

@@ -33,7 +33,12 @@ def _reshape(r: TorchReader, self: Any, *_: Any, **__: Any) -> Any:
     return _view(r, self, Reshape(r.sizes(r.out.shape)))
 
 
-@rule("t", "transpose", "permute", "numpy_T", "adjoint", "mT", "permute_copy", "t_copy", "transpose_copy")
+@rule("mT", "mH", "adjoint")
+def _of_matrices(r: TorchReader, self: Any) -> Any:
+    return _transpose(r, self, -2, -1)
+
+
+@rule("t", "transpose", "permute", "numpy_T", "permute_copy", "t_copy", "transpose_copy")
 def _transpose(r: TorchReader, self: Any, *arguments: Any, dims: Any = None, **_: Any) -> Any:
     rank = self.dim()
     if rank < 2:

@@ -414,7 +414,8 @@ def _longformer(reader: OnnxReader, node: Call) -> Any:
     linear = 2 * 3 * batch * tokens * width * width
     pairs = batch * a["num_heads"] * tokens * seen
     return priced(reader, node, [(x.shape, x.tensor.dtype)], macs=linear + 2 * batch * tokens * seen * width,
-                  vector=6 * batch * tokens * width + 3 * pairs, roots=2 * pairs, cost="attention")  # fmt: skip
+                  vector=6 * batch * tokens * width + 3 * pairs, roots=2 * pairs,
+                  cost="attention")  # fmt: skip
 
 
 @rule(f"{MICROSOFT}.RelativePositionBias")
