@@ -58,6 +58,32 @@ def test_show_json_has_the_stable_keys():
     assert sum(op["macs"] for op in row["operators"]) == row["totals"]["macs"]
 
 
+def test_show_says_what_a_model_is_made_of():
+    row = json.loads(run.invoke(app, ["show", "llama-3-8b", "--json"]).output)
+    (layers,) = [b for b in row["blocks"] if not b["part"]]
+    assert layers == {
+        "block": "pre-norm transformer block", "detail": "GQA 4:1, causal, SwiGLU", "count": 32, "part": False,
+        "paths": ["model.layers.0-31"],
+    }  # fmt: skip
+    assert row["family"] == "transformer"
+    assert "all-pairs dynamic routing" in row["biases"]
+    text = run.invoke(app, ["show", "resnet50"]).output
+    assert "16 bottleneck residual blocks (layer1-4)" in text
+    both = json.loads(run.invoke(app, ["show", "deepseek-v3", "--json"]).output)["blocks"]
+    assert sum(b["count"] for b in both if not b["part"]) == 61
+
+
+@pytest.mark.parametrize(
+    ("by", "rows"),
+    [("kind", ["conv2d", "batch_norm", "linear"]), ("module", ["layer1.0", "layer4.1-2"]),
+     ("block", ["bottleneck residual", "conv-norm-activation", "the rest"])],
+)  # fmt: skip
+def test_operators_are_grouped(by, rows):
+    text = run.invoke(app, ["show", "resnet50", "--by", by], env={"COLUMNS": "120"}).output
+    table = [line.split("  ")[0].strip() for line in text.split("──")[-1].splitlines()]
+    assert set(rows) <= set(table)
+
+
 def test_predict_json_has_the_stable_keys():
     row = load(
         "predict", "gpt2_xl", "--on", "h100-sxm", "--decode", "--context", "1024", "-p", "fp16", "--json"
@@ -130,6 +156,7 @@ def test_a_mistake_writes_nothing(tmp_path):
         (("show", "gpt2", "--context", "4096"), "beyond the model's 1024"),
         (("show", "gpt2", "--prefill", "--decode"), "two workloads"),
         (("show", "mlp(widths=[784])"), "at least one layer"),
+        (("show", "resnet18", "--by", "blok"), "did you mean block"),
         (("predict", "resnet50", "--on", "h1000"), "machine"),
         (("predict", "resnet50", "--on", "h100", "--runtime", "egaer"), "eager"),
         (("compare", "resnet50", "--on", ","), "names no machine"),

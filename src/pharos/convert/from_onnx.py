@@ -9,6 +9,7 @@ from pharos.convert.reader import FLOATS
 from pharos.graph.graph import Builder, Graph, Value
 from pharos.graph.tensor import Tensor
 from pharos.graph.workload import Workload
+from pharos.passes.tidy import tidy
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError, SizeError
 from pharos.quantity.sizes import Size, is_array, is_int, prod
@@ -42,7 +43,7 @@ def from_onnx(
     if is_array(work.batch) or is_array(work.context) or any(map(is_array, given.values())):
         work, given, swept = _formal(work, given)
     try:
-        graph = _read(model, work, given, str(path))
+        graph = tidy(_read(model, work, given, str(path)))
     except InputError:
         raise
     except PharosError as error:

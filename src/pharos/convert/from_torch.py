@@ -10,6 +10,7 @@ from pharos.graph.graph import Graph
 from pharos.graph.substitute import substitute
 from pharos.graph.workload import Workload
 from pharos.models.registry import Model
+from pharos.passes.tidy import tidy
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, SizeError
 from pharos.quantity.sizes import Size, is_int
@@ -141,11 +142,12 @@ def _graph(
     if all(map(is_int, asked.values())):
         key = (tuple(sorted(asked.items())), precision)
         if key not in memo:
-            memo[key] = recorded(torch, module, args, kwargs, free, asked, precision, name)
+            memo[key] = tidy(recorded(torch, module, args, kwargs, free, asked, precision, name))
         return memo[key]
     key = ("formula", precision)
     if key not in memo:
-        memo[key] = recorded(torch, module, args, kwargs, free, None, precision, name)
+        written, symbols = recorded(torch, module, args, kwargs, free, None, precision, name)
+        memo[key] = tidy(written), symbols
     graph, symbols = memo[key]
     missing = [called for called in asked if called not in symbols and not is_int(asked[called])]
     if missing:

@@ -173,6 +173,8 @@ def lens_row(family: str, counted: Count, deep: Depth) -> dict[str, Any]:
         SizeError: a family that is not known, as of an imported file.
     """
     cards = table("families")
+    # of several families the first, which is the heaviest
+    family = family.partition(" + ")[0]
     if family not in cards:
         raise SizeError(
             f"has no card for the family {family or 'unknown'!r}", hint=f"known: {', '.join(cards)}"

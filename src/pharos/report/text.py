@@ -1,5 +1,6 @@
 """Text: results on a terminal, verdict first, then the table, at 80 columns or wider."""
 
+from collections.abc import Callable
 from textwrap import wrap
 from typing import Any
 
@@ -62,11 +63,19 @@ def fit(name: str, width: int) -> str:
 
 
 def print_show(
-    console: Console, model: str, family: str, count: Count, depth: int | None, *, table: bool = True
-) -> None:
-    """`pharos show`: totals with their conventions, then every operator unless `table` is False."""
+    console: Console, model: str, family: str, count: Count, depth: int | None, *, table: bool = True,
+    made_of: str = "", key: Callable[[Line], str] | None = None,
+) -> None:  # fmt: skip
+    """`pharos show`: totals with their conventions, then every operator unless `table` is False.
+
+    Args:
+        made_of: the blocks that were recognised, in words.
+        key: what operators are put together by, instead of by the first `depth` parts of their names.
+    """
     exactly = "at least " if count.uncounted else ""
     console.print(Text(f"{model}  {family}".rstrip(), style="bold"))
+    if made_of:
+        pair(console, "made of", made_of)
     pair(
         console,
         "parameters",
@@ -117,7 +126,7 @@ def print_show(
     columns += [("output", "right")] if wide else []
     columns += [("params", "right"), ("MACs", "right"), ("FLOPs", "right"), ("bytes", "right"),
                 ("FLOP/B", "right"), ("MACs %", "right")]  # fmt: skip
-    for name, lines in _grouped(count.lines, depth):
+    for name, lines in _grouped(count.lines, key or _parts(depth)):
         moved = _total(line.traffic.total * line.times for line in lines)
         macs = _total(line.work.macs * line.times for line in lines)
         parameters = _total(line.parameters for line in lines)
@@ -140,12 +149,16 @@ def _runs(lines: list[Line]) -> str:
     return str(runs) if all(line.times is runs or line.times == runs for line in lines) else ""
 
 
-def _grouped(lines: tuple[Line, ...], depth: int | None) -> list[tuple[str, list[Line]]]:
+def _parts(depth: int | None) -> Callable[[Line], str]:
     if depth is None:
-        return [(line.name, [line]) for line in lines]
+        return lambda line: line.name
+    return lambda line: ".".join(line.name.split(".")[:depth])
+
+
+def _grouped(lines: tuple[Line, ...], key: Callable[[Line], str]) -> list[tuple[str, list[Line]]]:
     groups: dict[str, list[Line]] = {}
     for line in lines:
-        groups.setdefault(".".join(line.name.split(".")[:depth]), []).append(line)
+        groups.setdefault(key(line), []).append(line)
     return list(groups.items())
 
 

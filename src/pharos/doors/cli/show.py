@@ -44,6 +44,9 @@ def show(
         int | None,
         typer.Option("--depth", "-d", min=1, help="Group operators by this many parts of their names."),
     ] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Group operators by block, kind or module instead.")
+    ] = None,
     dim: Dims = None,
     input: Inputs = None,
     symbolic: Annotated[
@@ -85,16 +88,24 @@ def show(
         return
     chosen = load(model, sizes(dim), shapes(input))
     counted = count(chosen.graph(work))
-    family = chosen.family or str(counted.graph.meta.get("family", ""))
+    from pharos.passes.recognise import recognise
+    from pharos.report.made_of import grouping, made_of, recognition_row
+
+    found = recognise(counted.graph, counted)
+    family = chosen.family or str(counted.graph.meta.get("family", "")) or found.family
     readings = Readings(primitives, lens, stages, (optimizer, checkpointing) if train else None)
     if json:
         from pharos.report.rows import show_row
 
-        print_json(show_row(chosen.name, family, counted) | readings.rows(family, counted))
+        row = show_row(chosen.name, family, counted) | recognition_row(found, family)
+        print_json(row | readings.rows(family, counted))
         return
     from pharos.report.text import print_show
 
-    print_show(console(), chosen.name, family, counted, depth, table=not readings.asked)
+    print_show(
+        console(), chosen.name, family, counted, depth, table=not readings.asked,
+        made_of=made_of(found, counted), key=grouping(by, found) if by else None,
+    )  # fmt: skip
     readings.print(console(), family, counted)
 
 

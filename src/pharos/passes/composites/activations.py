@@ -6,7 +6,7 @@ from pharos.graph.graph import Node
 from pharos.ops.activation import Activation
 from pharos.ops.elementwise import Add, Clamp, Div, Mul, Pow
 from pharos.passes.composites.fusing import ends_with
-from pharos.passes.composites.rewrite import Level, Mismatch, multiplier, need
+from pharos.passes.composites.rewrite import Level, Mismatch, multiplier, need, number
 
 # Constants in files are often those of a float32, or typed with four digits.
 NEAR = 2e-4
@@ -47,16 +47,16 @@ def self_gated(level: Level, node: Node) -> bool:
 @ends_with(Mul, Div)
 def hard_sigmoid(level: Level, node: Node) -> bool:
     """clamp(x + 3, 0, 6) / 6."""
-    number = multiplier(node)
-    need(number is not None and _near(number, 1 / 6))
+    share = multiplier(node)
+    need(share is not None and _near(share, 1 / 6))
     return _put(level, node, "hardsigmoid", _clamped(level, node.inputs[0]))
 
 
 @ends_with(Mul, Div)
 def hard_swish(level: Level, node: Node) -> bool:
     """x clamp(x + 3, 0, 6) / 6, divided at the end."""
-    number = multiplier(node)
-    need(number is not None and _near(number, 1 / 6))
+    share = multiplier(node)
+    need(share is not None and _near(share, 1 / 6))
     product = level.op(node.inputs[0], Mul)
     for x, other in _ways(product):
         try:
@@ -77,11 +77,11 @@ def _clamped(level: Level, value: str) -> str:
     return _plus(level, node.inputs[0], 3)
 
 
-def _plus(level: Level, value: str, number: float) -> str:
-    """x of x + number."""
+def _plus(level: Level, value: str, wanted: float) -> str:
+    """x of x + wanted."""
     node = level.op(value, Add)
-    scalar = node.op.scalar  # type: ignore[attr-defined]
-    need(scalar is not None and _near(scalar, number))
+    scalar = number(node)
+    need(scalar is not None and _near(scalar, wanted))
     return level.plain(node.inputs[0])
 
 
@@ -108,10 +108,10 @@ def gelu(level: Level, node: Node) -> bool:
 
 def _product(level: Level, node: Node) -> tuple[list[str], float]:
     """Factors of nested products and the number they are multiplied by; two factors at most."""
-    number, found, queue = 1.0, [], [node.outputs[0]]
+    whole, found, queue = 1.0, [], [node.outputs[0]]
     while queue:
         value, scale = level.factor(queue.pop())
-        number *= scale
+        whole *= scale
         maker = level.maker(value)
         # the outermost products only: each is read once
         inside = maker is not None and isinstance(maker.op, Mul) and len(maker.inputs) == 2
@@ -120,7 +120,7 @@ def _product(level: Level, node: Node) -> tuple[list[str], float]:
         else:
             found.append(value)
         need(len(found) + len(queue) <= 2)
-    return found, number
+    return found, whole
 
 
 def _cubic(level: Level, value: str, x: str) -> bool:
@@ -142,20 +142,20 @@ def _cubic(level: Level, value: str, x: str) -> bool:
 
 def _spread(level: Level, value: str) -> tuple[list[str], float]:
     """Factors of nested products, and the number they are multiplied by."""
-    value, number = level.factor(value)
+    value, whole = level.factor(value)
     node = level.maker(value)
     if node is None or not isinstance(node.op, Mul) or len(node.inputs) != 2:
-        return [value], number
+        return [value], whole
     found: list[str] = []
     for one in node.inputs:
         inner, share = _spread(level, one)
-        found, number = found + inner, number * share
-    return found, number
+        found, whole = found + inner, whole * share
+    return found, whole
 
 
 def _monomial(level: Level, value: str, x: str) -> tuple[float, int]:
     """(c, n) of c x^n written as products and powers; n = 0 if it is none."""
-    factors, number = _spread(level, value)
+    factors, share = _spread(level, value)
     total = 0
     for factor in factors:
         node = level.maker(factor)
@@ -168,8 +168,8 @@ def _monomial(level: Level, value: str, x: str) -> tuple[float, int]:
             need(level.plain(node.inputs[0]) == x)
             total += 2
         else:
-            return number, 0
-    return number, total
+            return share, 0
+    return share, total
 
 
 @ends_with(Mul, Pow)

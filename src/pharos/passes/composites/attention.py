@@ -340,14 +340,21 @@ def fewer_keys(level: Level, node: Node) -> bool:
 
 @ends_with(Attention)
 def known_mask(level: Level, node: Node) -> bool:
-    """A bias that hides what is later, or nothing, and does nothing else."""
+    """A bias that hides what is later, or nothing: all that it does, or what is done to another bias."""
     op = node.op
     assert isinstance(op, Attention)
     need(not op.latent and not op.cached and len(node.inputs) == 4 and node.ins[3].rank == 4)
-    known = mask_of(level, level.plain(node.inputs[3]))
+    value = level.plain(node.inputs[3])
+    known, rest = mask_of(level, value), []
+    maker = level.maker(value)
+    if not known and maker is not None and (found := hidden(level, maker)) is not None:
+        inner, condition, _ = found
+        known = mask_of(level, condition.removeprefix("~"), hides=not condition.startswith("~"))
+        shape = level.shape(inner)
+        rest = [level.reshaped(f"{node.name}.bias", inner, (*[1] * (4 - len(shape)), *shape))]
     need(known and not (op.causal and known == "causal"))
     made = replace(op, causal=op.causal or known == "causal")
-    level.add(node.name, made, *node.inputs[:3], outputs=node.outputs)
+    level.add(node.name, made, *node.inputs[:3], *rest, outputs=node.outputs)
     return level.replace(node)
 
 

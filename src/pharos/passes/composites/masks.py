@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from pharos.graph.graph import Node
+from pharos.graph.graph import Graph, Node
+from pharos.graph.substitute import substitute
 from pharos.passes.composites.rewrite import Level
-from pharos.quantity.sizes import is_int, prod
+from pharos.quantity.errors import PharosError
+from pharos.quantity.sizes import is_array, is_int, is_symbol, prod
 
 # Elements that a mask may have to be worked out, and operators that may make it.
 LARGEST, LONGEST = 2**24, 200
+# Lengths at which a mask over formulas is worked out.
+LENGTHS = (5, 8)
 # An added number that leaves nothing of a score, in the narrowest float too.
 HIDES = -1e4
 
@@ -74,56 +78,79 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 
-def mask_of(level: Level, value: str) -> str:
+def mask_of(level: Level, value: str, *, hides: bool = False) -> str:
     """What a mask is: "none" hides nothing, "causal" what is later; "" where that is not known.
 
     Only masks that depend on nothing but sizes are known, whether truths or numbers added to scores.
+
+    Args:
+        hides: truths say what is hidden, not what is seen.
     """
-    if value not in level.masks:
-        level.masks[value] = _classified(level, value)
-    return level.masks[value]
+    key = f"~{value}" if hides else value
+    if key not in level.masks:
+        level.masks[key] = _classified(level, value, hides)
+    return level.masks[key]
 
 
-def _classified(level: Level, value: str) -> str:
+def _classified(level: Level, value: str, hides: bool) -> str:
     shape = level.shape(value)
-    if len(shape) < 2 or not all(map(is_int, shape)) or prod(shape) > LARGEST:
+    made_by = _cone(level, value) if len(shape) >= 2 else None
+    if made_by is None or any(map(is_array, shape)):
         return ""
-    import numpy as np
-
     try:
-        made = _evaluated(np, level, value)
-    except (NotImplementedError, ValueError, TypeError, AttributeError, IndexError):
+        if all(map(is_int, shape)):
+            return _seen(made_by, value, hides) if prod(shape) <= LARGEST else ""
+        # a mask over formulas is what it is at two lengths of its own
+        answers = {_seen(_at(made_by, first), value, hides) for first in LENGTHS}
+    except (PharosError, NotImplementedError, ValueError, TypeError, AttributeError, IndexError):
         return ""
-    if made is None:
-        return ""
-    if made.dtype != bool:
-        if not bool(((made == 0) | (made <= HIDES)).all()):
-            return ""
-        made = made == 0
-    if bool(made.all()):
-        return "none"
-    rows, keys = made.shape[-2:]
-    return "causal" if rows == keys and bool((made == np.tril(np.ones((rows, keys), bool))).all()) else ""
+    return answers.pop() if len(answers) == 1 else ""
 
 
-def _evaluated(np: Any, level: Level, value: str) -> Any:
-    """The numbers of a value; None if they depend on an input or a stored value."""
-    order: list[Node] = []
-    seen: set[str] = set()
+def _cone(level: Level, value: str) -> list[Node] | None:
+    """The operators that make a value, in order; None if they depend on an input or a stored value."""
+    order: dict[str, Node] = {}
     queue = [value]
     while queue:
         node = level.maker(queue.pop())
         if node is None or node.op.kind not in RULES or len(node.outputs) != 1 or len(order) > LONGEST:
             return None
-        if node.name not in seen:
-            seen.add(node.name)
-            order.append(node)
+        if node.name not in order:
+            order[node.name] = node
             queue.extend(node.inputs)
+    return sorted(order.values(), key=level.position)
+
+
+def _at(nodes: list[Node], first: int) -> list[Node]:
+    """The operators with a number in place of every symbol: `first`, and the ones after it."""
+    found: set[Any] = set()
+    for node in nodes:
+        for tensor in node.outs:
+            for size in tensor.shape:
+                found |= size.free_symbols if is_symbol(size) else set()
+    sizes = {s: first + i for i, s in enumerate(sorted(found, key=str))}
+    return [n for n in substitute(Graph("mask", (), tuple(nodes), ()), sizes).nodes if isinstance(n, Node)]
+
+
+def _seen(nodes: list[Node], value: str, hides: bool) -> str:
+    """What a mask lets through, by its numbers."""
+    import numpy as np
+
     found: dict[str, Any] = {}
-    for node in sorted(order, key=level.position):
+    for node in nodes:
         given = [found[i] for i in node.inputs]
         found[node.outputs[0]] = np.asarray(RULES[node.op.kind](np, node.op, given))
-    return found[value]
+    made = found[value]
+    if made.dtype != bool:
+        if not bool(((made == 0) | (made <= HIDES)).all()):
+            return ""
+        made = made == 0
+    elif hides:
+        made = ~made
+    if bool(made.all()):
+        return "none"
+    rows, keys = made.shape[-2:]
+    return "causal" if rows == keys and bool((made == np.tril(np.ones((rows, keys), bool))).all()) else ""
 
 
 def hidden(level: Level, node: Node) -> tuple[str, str, float] | None:

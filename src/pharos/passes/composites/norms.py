@@ -7,7 +7,7 @@ from pharos.ops.elementwise import Add, Div, Mul, Pow, Sub
 from pharos.ops.norm import LayerNorm, RMSNorm
 from pharos.ops.reduce import Reduce
 from pharos.passes.composites.fusing import ends_with
-from pharos.passes.composites.rewrite import Level, Mismatch, Parameter, need, same_sizes
+from pharos.passes.composites.rewrite import Level, Mismatch, Parameter, need, number, same_sizes
 from pharos.quantity.sizes import Size
 
 
@@ -75,7 +75,7 @@ def _root(level: Level, value: str) -> tuple[str, float]:
 
 def _with_eps(level: Level, value: str) -> tuple[str, float]:
     added = level.op(value, Add)
-    eps = added.op.scalar or 0.0  # type: ignore[attr-defined]
+    eps = number(added) or 0.0
     need(0 < eps < 0.1)
     return level.plain(added.inputs[0]), eps
 

@@ -385,12 +385,16 @@ def hands_on(node: Node) -> bool:
 
 def multiplier(node: Node) -> float | None:
     """The number that an operator multiplies its only input by, or None."""
-    op = node.op
+    op, scalar = node.op, number(node)
     if isinstance(op, Mul):
-        return op.scalar
-    if isinstance(op, Div) and not op.flipped and op.scalar:
-        return 1 / op.scalar
-    return None
+        return scalar
+    return 1 / scalar if isinstance(op, Div) and not op.flipped and scalar else None
+
+
+def number(node: Node) -> float | None:
+    """The scalar operand of an operator, if it has one that is a number and no formula."""
+    found = getattr(node.op, "scalar", None)
+    return found if isinstance(found, (int, float)) else None
 
 
 def same_size(a: Size, b: Size) -> bool:

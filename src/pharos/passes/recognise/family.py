@@ -126,8 +126,7 @@ def _shares(blocks: list[Block], counted: Count) -> dict[str, float]:
 
 def _ratio(part: Size, whole: Size) -> float:
     """The share at a size of a hundred for every symbol, and at the first of every array."""
-    for symbol in getattr(whole, "free_symbols", ()):
-        part = part.subs(symbol, 100) if hasattr(part, "subs") else part
-        whole = whole.subs(symbol, 100)
+    for symbol in getattr(whole, "free_symbols", set()) | getattr(part, "free_symbols", set()):
+        part, whole = (x.subs(symbol, 100) if hasattr(x, "subs") else x for x in (part, whole))
     first = [x.ravel()[0] if hasattr(x, "ravel") else x for x in (part, whole)]
     return float(first[0]) / float(first[1])
