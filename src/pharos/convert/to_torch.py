@@ -38,11 +38,11 @@ def to_torch(graph: Graph) -> Any:
                     if node.home is None:
                         _place(torch, self, node.name, made)
                     else:
-                        made = _Lent(torch, self, node.home, made)
+                        made = _Lent(torch, self, node, made)
                 # kept outside the module tree, so that names are the graph's alone
                 self.calls[node.name] = made
             for node in nodes:
-                for own, owner in node.tied.items():
+                for own, owner in node.tied.items() if node.home is None else ():
                     setattr(self.calls[node.name], own, self.get_parameter(owner))
 
         def forward(self, *inputs: Any, state: dict[str, Any] | None = None) -> Any:
@@ -84,28 +84,30 @@ class _Lent:
     Only so do a training loop, an exporter and a load of weights see them as the network's own.
     """
 
-    _parts: tuple[Any, Any, tuple[str, ...], Any]
-
-    def __init__(self, torch: Any, root: Any, home: str, module: Any) -> None:
+    def __init__(self, torch: Any, root: Any, node: Node, module: Any) -> None:
+        assert node.home is not None
         at = root
-        for part in home.split(".")[:-1]:
+        *parents, prefix = node.home.split(".")
+        for part in parents:
             if part not in at._modules:
                 at.add_module(part, torch.nn.Module())
             at = at._modules[part]
-        for key, parameter in module._parameters.items():
-            at.register_parameter(key, parameter)
-        for key, buffer in module._buffers.items():
-            at.register_buffer(key, buffer)
-        keys = (*module._parameters, *module._buffers)
-        object.__setattr__(self, "_parts", (torch, at, keys, module))
-
-    def __setattr__(self, key: str, value: Any) -> None:
-        setattr(self._parts[1], key, value)
+        own = [key for key in (*module._parameters, *module._buffers) if key not in node.tied]
+        keys = {key: f"{prefix}{key}" for key in own}
+        for key, name in keys.items():
+            if key in module._parameters:
+                at.register_parameter(name, module._parameters[key])
+            else:
+                at.register_buffer(name, module._buffers[key])
+        self._torch, self._keys, self._module = torch, keys, module
+        self._root, self._home, self._tied = root, ".".join(parents), node.tied
 
     def __call__(self, *inputs: Any, **state: Any) -> Any:
-        torch, at, keys, module = self._parts
-        held = {key: getattr(at, key) for key in keys}
-        return torch.func.functional_call(module, held, inputs, state)
+        # another layer may have been put there since: its owner is found by name
+        at = self._root.get_submodule(self._home)
+        held = {key: getattr(at, name) for key, name in self._keys.items()}
+        held |= {key: self._root.get_parameter(owner) for key, owner in self._tied.items()}
+        return self._torch.func.functional_call(self._module, held, inputs, state)
 
 
 def _place(torch: Any, root: Any, path: str, module: Any) -> None:
@@ -117,7 +119,12 @@ def _place(torch: Any, root: Any, path: str, module: Any) -> None:
             at.add_module(part, torch.nn.Module())
         at = at._modules[part]
     if last in at._modules:
-        # a layer of the graph may sit where another's prefix already is: keep what hangs below it
-        for name, child in at._modules[last]._modules.items():
+        # a layer of the graph may sit where another's prefix already is: keep what hangs there
+        before = at._modules[last]
+        for name, child in before._modules.items():
             module.add_module(name, child)
+        for name, parameter in before._parameters.items():
+            module.register_parameter(name, parameter)
+        for name, buffer in before._buffers.items():
+            module.register_buffer(name, buffer)
     at.add_module(last, module)

@@ -17,6 +17,8 @@ NAMES = {"sgn": "sign", "absolute": "abs", "negative": "neg", "arcsin": "asin", 
          "arctan": "atan",
          "log_sigmoid": "logsigmoid", "log_sigmoid_forward": "logsigmoid"}  # fmt: skip
 PLAIN = set(FUNCTIONS) - {"gelu_tanh", "identity", "relu6", "celu", "selu", "gelu", "leaky_relu", "elu"}
+# Functions whose one argument we know at its default only.
+FIXED = {"hardshrink": 0.5, "softshrink": 0.5}
 
 
 def number(r: TorchReader, x: Any) -> Any:
@@ -40,6 +42,8 @@ for _name in (*PLAIN, *NAMES):
     def _function(
         r: TorchReader, self: Any, *_: Any, _which: str = NAMES.get(_name, _name), **__: Any
     ) -> Any:
+        if _which in FIXED and _ and _[0] != FIXED[_which]:
+            raise NotImplementedError(f"a threshold of {_[0]}")
         out = r.out[0] if isinstance(r.out, (tuple, list)) else r.out
         x = floats(r, r.of(self), out.dtype)
         made = r.put(_which, Activation(_which), x)
@@ -65,6 +69,19 @@ def _elu(r: TorchReader, self: Any, alpha: float = 1.0, scale: float = 1.0, inpu
     if scale != 1 or input_scale != 1:
         raise NotImplementedError("a scaled elu")
     return r.put("elu", Activation("elu", None if alpha == 1 else float(alpha)), x)
+
+
+@rule("celu")
+def _celu(r: TorchReader, self: Any, alpha: float = 1.0) -> Any:
+    if alpha == 1:
+        return r.put("celu", Activation("celu"), r.of(self))
+    x = r.put("mul", Mul(scalar=1 / float(alpha)), r.of(self))
+    return r.put("mul", Mul(scalar=float(alpha)), r.put("celu", Activation("celu"), x))
+
+
+@rule("selu")
+def _selu(r: TorchReader, self: Any) -> Any:
+    return r.put("selu", Activation("selu"), r.of(self))
 
 
 @rule("softplus")

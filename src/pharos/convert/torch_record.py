@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 from pharos.convert.declared import declared
@@ -10,6 +11,7 @@ from pharos.convert.reader import FLOATS, Constant, Reader
 from pharos.graph.graph import Builder, Value
 from pharos.graph.op import Op
 from pharos.graph.tensor import ACTIVATIONS, Tensor
+from pharos.ops.shape_ops import Transpose
 from pharos.ops.stored import Stored
 from pharos.ops.strided import Overwrite, StridedView
 from pharos.ops.unknown import Unknown
@@ -131,8 +133,10 @@ class TorchReader(Reader):
         if geometry == (memory.size, memory.stride, memory.offset):
             name = memory.name
         else:
-            op = StridedView(*geometry)
-            name = self.place(self.under("view"), op, self.value(memory.name), origins={}).name
+            base, _ = self._as_it_lies(memory)
+            size, stride, offset = geometry
+            op = StridedView(size, stride, offset - memory.offset)
+            name = self.place(self.under("view"), op, base, origins={}).name
         self.held[t] = _Held(name, memory.version)
         return name
 
@@ -153,13 +157,49 @@ class TorchReader(Reader):
         ):
             memory.name, (memory.size, memory.stride, memory.offset) = name, geometry
         else:
-            base = self.value(memory.name)
-            made = self.place(
-                self.under("overwrite"), Overwrite(*geometry), base, self.value(name), origins={}
-            )
+            base, order = self._as_it_lies(memory)
+            size, stride, offset = geometry
+            op = Overwrite(size, stride, offset - memory.offset)
+            made = self.place(self.under("overwrite"), op, base, self.value(name), origins={})
+            if order is not None:
+                back = Transpose(tuple(order.index(d) for d in range(len(order))), view=True)
+                made = self.place(self.under("transpose"), back, made, origins={})
             memory.name = made.name
         memory.version += 1
         self.held[t] = _Held(name, memory.version)
+
+    def assign_unknown(self, t: Any, name: str, value: Value) -> None:
+        """Says that it is not known what the storage of `t` holds now that `value` was written into it."""
+        memory = self.memory[t.untyped_storage()._cdata]
+        base = self.value(memory.name)
+        op = Unknown(name, (base.shape,), (base.tensor.dtype,))
+        made = self.place(self.free(f"{self.under('overwrite')} ({name})"), op, base, value, origins={})
+        memory.name, memory.version = made.name, memory.version + 1
+        self.held[t] = _Held(value.name, memory.version)
+
+    def _as_it_lies(self, memory: _Memory) -> tuple[Value, tuple[int, ...] | None]:
+        """The value of a storage with its dimensions as they lie, and their order if it is another.
+
+        Raises:
+            NotImplementedError: it was first seen through a view that leaves some of it out.
+        """
+        base = self.value(memory.name)
+        rank, stride = len(memory.size), memory.stride
+        orders: Any = [tuple(range(rank))]
+        if all(map(is_int, stride)):
+            orders.append(tuple(sorted(range(rank), key=lambda d: (-int(stride[d]), d))))
+            # a dimension of one may lie anywhere
+            orders.append(tuple(sorted(range(rank), key=lambda d: (-int(stride[d]), memory.size[d] != 1, d))))
+        else:
+            orders = permutations(range(rank))
+        for order in orders:
+            size = tuple([memory.size[d] for d in order])
+            if self._whole((size, tuple([stride[d] for d in order]), 0)):
+                if order == tuple(range(rank)):
+                    return base, None
+                turned = Transpose(order, view=True)
+                return self.place(self.under("transpose"), turned, base, origins={}), order
+        raise NotImplementedError("a part of what was first seen in part")
 
     @staticmethod
     def _numel(geometry: Any) -> Size:
@@ -252,8 +292,29 @@ class TorchReader(Reader):
     def place(
         self, path: str, op: Op, *values: Value, origins: dict[str, str], home: str | None = None
     ) -> Any:
-        """As for every reader; what is made can be asked for by its name."""
+        """As for every reader, with each parameter under the module's own name for it.
+
+        One that is called otherwise than the operator calls it is stored on its own and lent to it.
+        """
+        prefix = None
+        if home is None:
+            fresh = {k: self.origin(origins.get(k, "")) for k in op.weights()}
+            fresh = {k: o for k, o in fresh.items() if o and o not in self.owners}
+            stems = {k: o[: len(o) - len(k)] if o.endswith(k) else None for k, o in fresh.items()}
+            prefix = next((stem for stem in stems.values() if stem is not None), None)
+            for key, origin in fresh.items():
+                if stems[key] is None or stems[key] != prefix:
+                    stem, _, last = origin.rpartition(".")
+                    held = Stored(self.constants[origin].tensor.shape, True, key=last)
+                    self.place(self.free(origin), held, origins={last: origin}, home=stem)
+            if fresh and prefix is None:
+                home = next(iter(fresh.values())).rpartition(".")[0]
+            elif prefix is not None and (prefix == "" or prefix.endswith(".")):
+                home, prefix = None if prefix == f"{path}." else prefix.removesuffix("."), None
         made = super().place(path, op, *values, origins=origins, home=home)
+        if prefix is not None:
+            self.g.call_parameters(prefix)
+            self.owners.update({o: o for o in fresh.values()})
         for value in made if isinstance(made, tuple) else (made,):
             self.values[value.name] = value
         return made
@@ -436,6 +497,10 @@ def _overwrite(
         if value is None:
             continue
         if any(t is w for w in targets):
-            reader.assign(t, value.name)
+            try:
+                reader.assign(t, value.name)
+            except NotImplementedError as error:
+                reader.reasons.setdefault(name, str(error))
+                reader.assign_unknown(t, name, value)
         elif any(t is f for f in fresh):
             reader.bind(t, value.name)

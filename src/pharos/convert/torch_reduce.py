@@ -6,6 +6,7 @@ from pharos.convert.torch_arithmetic import floats
 from pharos.convert.torch_record import TorchReader
 from pharos.convert.torch_rules import rule
 from pharos.graph.graph import Value
+from pharos.ops.activation import Activation
 from pharos.ops.adaptive_pool import AdaptivePool
 from pharos.ops.cast import Cast
 from pharos.ops.elementwise import Maximum, Minimum
@@ -46,26 +47,42 @@ def _reduced(
     return r.put(which, op, x)
 
 
-@rule("var", "std")
-def _var(r: TorchReader, self: Any, dim: Any = None, *_: Any, correction: Any = 1, keepdim: bool = False,
-         **__: Any) -> Any:  # fmt: skip
-    return _reduced(r, self, dim, keepdim, "var", r.out, int(1 if correction is None else correction))
+def _correction(given: tuple[Any, ...], correction: Any, unbiased: Any, keepdim: bool) -> tuple[int, bool]:
+    """(what is taken off the count, keepdim), of the old form ``unbiased, keepdim`` and of the new one."""
+    if given:
+        unbiased, keepdim = given[0], given[1] if len(given) > 1 else keepdim
+    if unbiased is not None:
+        return int(bool(unbiased)), bool(keepdim)
+    return int(1 if correction is None else correction), bool(keepdim)
+
+
+@rule("var")
+def _var(r: TorchReader, self: Any, dim: Any = None, *given: Any, correction: Any = None,
+         unbiased: Any = None, keepdim: bool = False, **__: Any) -> Any:  # fmt: skip
+    if isinstance(dim, bool):
+        dim, given = None, (dim, *given)
+    by, kept = _correction(given, correction, unbiased, keepdim)
+    return _reduced(r, self, dim, kept, "var", r.out[0] if isinstance(r.out, tuple) else r.out, by)
 
 
 @rule("std")
-def _std(r: TorchReader, self: Any, dim: Any = None, *_: Any, correction: Any = 1, keepdim: bool = False,
-         **__: Any) -> Any:  # fmt: skip
-    return _reduced(r, self, dim, keepdim, "std", r.out, int(1 if correction is None else correction))
+def _std(r: TorchReader, self: Any, *arguments: Any, **options: Any) -> Any:
+    return r.put("sqrt", Activation("sqrt"), _var(r, self, *arguments, **options))
 
 
 @rule("var_mean")
-def _var_mean(r: TorchReader, self: Any, dim: Any = None, *_: Any, correction: Any = 1, keepdim: bool = False,
-              **__: Any) -> Any:  # fmt: skip
-    by = int(1 if correction is None else correction)
-    return (
-        _reduced(r, self, dim, keepdim, "var", r.out[0], by),
-        _reduced(r, self, dim, keepdim, "mean", r.out[1]),
-    )
+def _var_mean(r: TorchReader, self: Any, dim: Any = None, *given: Any, keepdim: bool = False,
+              _rooted: bool = False, **options: Any) -> Any:  # fmt: skip
+    spread = (_std if _rooted else _var)(r, self, dim, *given, keepdim=keepdim, **options)
+    if isinstance(dim, bool):
+        dim, given = None, (dim, *given)
+    kept = given[1] if len(given) > 1 else keepdim
+    return (spread, _reduced(r, self, dim, kept, "mean", r.out[1]))
+
+
+@rule("std_mean")
+def _std_mean(r: TorchReader, self: Any, *arguments: Any, **options: Any) -> Any:
+    return _var_mean(r, self, *arguments, _rooted=True, **options)
 
 
 @rule("linalg_vector_norm", "norm")

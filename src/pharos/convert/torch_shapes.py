@@ -107,20 +107,30 @@ def _as_strided(r: TorchReader, self: Any, size: Any, stride: Any, storage_offse
     return r.put("view", StridedView(r.sizes(size), r.sizes(stride), offset), r.of(self))
 
 
+def _strides(r: TorchReader, x: Any) -> list[Any]:
+    """Strides of a tensor as if it lay in order, which is how its value is read."""
+    found: list[Any] = [1]
+    for s in reversed(r.sizes(x.shape)[1:]):
+        found.append(found[-1] * s)
+    return found[::-1]
+
+
 @rule("unfold")
 def _unfold(r: TorchReader, self: Any, dimension: int, size: Any, step: Any) -> Any:
-    if not self.is_contiguous():
-        raise NotImplementedError("windows over what is not contiguous")
-    out = r.out
-    return r.put("view", StridedView(r.sizes(out.shape), r.sizes(out.stride()), 0), r.of(self))
+    if self.dim() == 0:
+        raise NotImplementedError("windows over a number")
+    strides, dim = _strides(r, self), dimension % self.dim()
+    last = strides[dim]
+    strides[dim] = last * r.size(step)
+    return r.put("view", StridedView(r.sizes(r.out.shape), (*strides, last)), r.of(self))
 
 
 @rule("diagonal")
-def _diagonal(r: TorchReader, self: Any, *_: Any, **__: Any) -> Any:
-    if not self.is_contiguous() or self.storage_offset() != 0:
-        raise NotImplementedError("a diagonal of what is not contiguous")
-    out = r.out
-    op = StridedView(r.sizes(out.shape), r.sizes(out.stride()), r.size(out.storage_offset()))
+def _diagonal(r: TorchReader, self: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    strides, a, b = _strides(r, self), dim1 % self.dim(), dim2 % self.dim()
+    kept = [s for d, s in enumerate(strides) if d not in (a, b)]
+    start = strides[b] * offset if offset >= 0 else -strides[a] * offset
+    op = StridedView(r.sizes(r.out.shape), (*kept, strides[a] + strides[b]), start)
     return r.put("view", op, r.of(self))
 
 

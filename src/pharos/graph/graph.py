@@ -417,6 +417,12 @@ class Builder:
         self._nodes.append(Repeat(path, body, count, sources, names, start, period))
         return tuple([Value(n, v.tensor) for n, v in zip(names, body.outputs, strict=True)])
 
+    def call_parameters(self, prefix: str) -> None:
+        """Says that the parameters of the last operator are called `prefix` + own name: attn.in_proj_."""
+        last = self._nodes[-1]
+        assert isinstance(last, Node)
+        self._nodes[-1] = replace(last, home=f"{self._scope}{prefix}")
+
     def finish(self, *outputs: Value, **meta: Any) -> Graph:
         """The finished graph."""
         return Graph(
