@@ -297,6 +297,7 @@ class TorchReader(Reader):
         One that is called otherwise than the operator calls it is stored on its own and lent to it.
         """
         prefix = None
+        fresh: dict[str, str] = {}
         if home is None:
             fresh = {k: self.origin(origins.get(k, "")) for k in op.weights()}
             fresh = {k: o for k, o in fresh.items() if o and o not in self.owners}
