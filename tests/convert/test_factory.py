@@ -152,3 +152,32 @@ def test_a_damaged_entry_is_built_anew(tmp_path, monkeypatch):
     assert len(calls) == 2
     ask(Workload(batch=2))
     assert len(calls) == 3
+
+
+DYNAMIC = """
+import torch
+
+class Experts(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.router = torch.nn.Linear(4, 3)
+        self.experts = torch.nn.ModuleList([torch.nn.Linear(4, 4) for _ in range(3)])
+
+    def forward(self, x):
+        picked, out = self.router(x).argmax(-1), torch.zeros_like(x)
+        for k, expert in enumerate(self.experts):
+            at = torch.where(picked == k)[0]
+            out[at] = expert(x[at])
+        return out
+"""
+
+
+def test_what_depends_on_data_is_run_once_on_numbers(code):
+    (code / "mynets.py").write_text(DYNAMIC)
+    graph = load("mynets:Experts", inputs={"0": "7x4"}).graph()
+    counted = count(graph)
+    assert graph.meta["one_run"] is True
+    assert not counted.uncounted
+    # every row meets the router and one expert, whichever
+    assert counted.macs == 7 * (4 * 3 + 4 * 4)
+    assert counted.parameters == 15 + 3 * 20

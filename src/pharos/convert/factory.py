@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pharos.convert.cache import cached
+from pharos.convert.torch_run import NeedsData
 from pharos.graph.graph import Graph
 from pharos.graph.workload import Workload
 from pharos.models.registry import Model, parse_name
@@ -45,7 +46,11 @@ def from_factory(text: str, inputs: dict[str, str] | None = None) -> Model:
     def build(work: Workload) -> Graph:
         if not made:
             made.append(_traced(text, inputs))
-        return made[0].graph(work)
+        try:
+            return made[0].graph(work)
+        except NeedsData:
+            made[0] = _traced(text, inputs, meta=False)
+            return made[0].graph(work)
 
     top = text.strip().partition(".")[0].partition(":")[0]
     with _on_path(str(Path.cwd())):
@@ -59,11 +64,11 @@ def from_factory(text: str, inputs: dict[str, str] | None = None) -> Model:
     return Model(name=text, family="", build=cached(key, build, lambda: _sources(before)))
 
 
-def _traced(text: str, inputs: dict[str, str] | None) -> Model:
+def _traced(text: str, inputs: dict[str, str] | None, meta: bool = True) -> Model:
     from pharos.convert.from_torch import require_torch, trace
 
     torch = require_torch()
-    module = _made(torch, text)
+    module = _made(torch, text, meta)
     args, kwargs = _stated(torch, inputs) if inputs else guess_inputs(torch, module, text)
     return trace(module, *args, name=text, **kwargs)
 
@@ -95,7 +100,7 @@ def _sources(before: set[str]) -> list[Path]:
     return found
 
 
-def _made(torch: Any, text: str) -> Any:
+def _made(torch: Any, text: str, meta: bool) -> Any:
     place, _, rest = text.strip().partition(":")
     name, arguments = parse_name(rest)
     room = import_mended(place, text)
@@ -109,24 +114,27 @@ def _made(torch: Any, text: str) -> Any:
         return at
     if not callable(at):
         raise InputError(f"is a {type(at).__name__}, not a function or class", where=text)
-    made = _called(torch, at, arguments, text)
+    made = _called(torch, at, arguments, text, meta)
     if not isinstance(made, torch.nn.Module):
         raise InputError(f"makes a {type(made).__name__}, not a torch.nn.Module", where=text)
     return made.eval()
 
 
-def _called(torch: Any, make: Callable[..., Any], arguments: dict[str, Any], text: str) -> Any:
+def _called(torch: Any, make: Callable[..., Any], arguments: dict[str, Any], text: str, meta: bool) -> Any:
     """What the factory makes, on the meta device if it can be made there."""
-    try:
-        with torch.device("meta"):
-            return make(**arguments)
-    except Exception:
+    if meta:
         try:
-            return make(**arguments)
-        except PharosError:
-            raise
-        except Exception as error:
-            raise InputError(f"fails: {_first(error)}", where=text) from None
+            with torch.device("meta"):
+                return make(**arguments)
+        except Exception:
+            # it may need numbers to be made at all
+            pass
+    try:
+        return make(**arguments)
+    except PharosError:
+        raise
+    except Exception as error:
+        raise InputError(f"fails: {_first(error)}", where=text) from None
 
 
 def import_mended(place: str, text: str = "") -> Any:

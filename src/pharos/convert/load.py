@@ -28,10 +28,11 @@ def load(
         return model
     import_module("pharos.models")
     text = model.strip()
-    from pharos.convert.factory import from_factory, is_factory
+    if ":" in text:
+        from pharos.convert.factory import from_factory, is_factory
 
-    if is_factory(text):
-        return from_factory(text, inputs)
+        if is_factory(text):
+            return from_factory(text, inputs)
     if text.endswith(".onnx"):
         return Model(name=text, family="", build=_cached_onnx(text, dims))
     if text.endswith(".json"):

@@ -232,7 +232,9 @@ for _name in ("isnan", "isinf", "isfinite"):
 @rule("where")
 def _where(r: TorchReader, condition: Any, self: Any = None, other: Any = None) -> Any:
     if self is None:
-        raise NotImplementedError("as many outputs as there are truths")
+        from pharos.convert.torch_index import _nonzero
+
+        return _nonzero(r, condition)
     a, b = scalar(r, self), scalar(r, other)
     given = [r.of(t) for t, known in ((self, a), (other, b)) if known is None]
     return r.put("where", Where(a, b), r.of(condition), *given)

@@ -23,6 +23,10 @@ _NEEDS_DATA = ("DataDependentOutputException", "DynamicOutputShapeException", "G
                "ConstraintViolationError", "PendingUnbackedSymbolNotFound")  # fmt: skip
 
 
+class NeedsData(InputError):
+    """A module that must be run on real tensors, and has none."""
+
+
 def recorded(
     torch: Any, module: Any, args: Any, kwargs: Any, free: dict[tuple[int, int], str],
     asked: dict[str, Size] | None, precision: Precision, name: str,
@@ -46,7 +50,7 @@ def recorded(
     if sum(p.numel() for p in module.parameters()) > LARGEST_RUN:
         raise InputError(f"depends on data ({_reason(why)}) and is too large to be run", where=name) from None
     if any(p.device.type == "meta" for p in module.parameters()):
-        raise InputError(
+        raise NeedsData(
             f"depends on data ({_reason(why)}) and is on the meta device", where=name,
             hint="build it on the CPU: then it is run once",
         )  # fmt: skip
