@@ -59,7 +59,7 @@ def test_show_json_has_the_stable_keys():
 
 
 def test_show_says_what_a_model_is_made_of():
-    row = json.loads(run.invoke(app, ["show", "llama-3-8b", "--json"]).output)
+    row = load("show", "llama-3-8b", "--json")
     (layers,) = [b for b in row["blocks"] if not b["part"]]
     assert layers == {
         "block": "pre-norm transformer block", "detail": "GQA 4:1, causal, SwiGLU", "count": 32, "part": False,
@@ -67,9 +67,9 @@ def test_show_says_what_a_model_is_made_of():
     }  # fmt: skip
     assert row["family"] == "transformer"
     assert "all-pairs dynamic routing" in row["biases"]
-    text = run.invoke(app, ["show", "resnet50"]).output
+    text = run("show", "resnet50").output
     assert "16 bottleneck residual blocks (layer1-4)" in text
-    both = json.loads(run.invoke(app, ["show", "deepseek-v3", "--json"]).output)["blocks"]
+    both = load("show", "deepseek-v3", "--json")["blocks"]
     assert sum(b["count"] for b in both if not b["part"]) == 61
 
 
@@ -79,7 +79,7 @@ def test_show_says_what_a_model_is_made_of():
      ("block", ["bottleneck residual", "conv-norm-activation", "the rest"])],
 )  # fmt: skip
 def test_operators_are_grouped(by, rows):
-    text = run.invoke(app, ["show", "resnet50", "--by", by], env={"COLUMNS": "120"}).output
+    text = run("show", "resnet50", "--by", by).output
     table = [line.split("  ")[0].strip() for line in text.split("──")[-1].splitlines()]
     assert set(rows) <= set(table)
 
