@@ -142,7 +142,8 @@ def _graph(
     if all(map(is_int, asked.values())):
         key = (tuple(sorted(asked.items())), precision)
         if key not in memo:
-            memo[key] = tidy(recorded(torch, module, args, kwargs, free, asked, precision, name))
+            made = recorded(torch, module, args, kwargs, free, asked, precision, name)
+            memo[key] = made if made is getattr(module, "source_graph", None) else tidy(made)
         return memo[key]
     key = ("formula", precision)
     if key not in memo:

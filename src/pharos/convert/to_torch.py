@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pharos.convert.read_back import told, traits
 from pharos.graph.graph import Graph, Node
 from pharos.quantity.errors import InputError
 
@@ -17,6 +18,8 @@ def to_torch(graph: Graph) -> Any:
     recurrent states) in that dict, by name: a prefill graph fills it, decode graphs built for one more
     token each read it and go on from there.
 
+    `pharos.trace` of it gives the graph back, but for layers that were exchanged or changed since.
+
     Raises:
         InputError: torch is missing, an operator has no PyTorch form, or, when called, the graph
             continues from a cache and there is none.
@@ -31,6 +34,7 @@ def to_torch(graph: Graph) -> Any:
     class Network(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            self.source_graph = graph
             self.calls: dict[str, Any] = {}
             for node in nodes:
                 made = node.op.torch(torch)
@@ -44,6 +48,31 @@ def to_torch(graph: Graph) -> Any:
             for node in nodes:
                 for own, owner in node.tied.items() if node.home is None else ():
                     setattr(self.calls[node.name], own, self.get_parameter(owner))
+            self.made = {node.name: traits(self.calls[node.name]) for node in nodes}
+
+        def call_of(self, node: Node) -> Any:
+            """What runs as an operator: the layer under its name, which its owner may have exchanged."""
+            made = self.calls[node.name]
+            return self.get_submodule(node.name) if isinstance(made, torch.nn.Module) else made
+
+        def is_as_made(self, node: Node) -> bool:
+            """Whether an operator's layer still computes what the graph says."""
+            call = self.call_of(node)
+            shapes = {key: tuple(t.shape) for key, t in self.tensors_of(node).items()}
+            held = node.weights | node.buffers
+            return (
+                call is self.calls[node.name]
+                and traits(call) == self.made[node.name]
+                and shapes == {key: held[key].shape for key in shapes}
+            )
+
+        def tensors_of(self, node: Node) -> dict[str, Any]:
+            """The tensors that an operator holds, by its own names for them."""
+            call = self.call_of(node)
+            if isinstance(call, _Lent):
+                return call.held()
+            held = {} if not isinstance(call, torch.nn.Module) else {**call._parameters, **call._buffers}
+            return {key: t for key, t in held.items() if t is not None and key in node.weights | node.buffers}
 
         def forward(self, *inputs: Any, state: dict[str, Any] | None = None) -> Any:
             if len(inputs) != len(graph.inputs):
@@ -53,9 +82,9 @@ def to_torch(graph: Graph) -> Any:
             for node in nodes:
                 given = [values[i] for i in node.inputs]
                 if node.state and (state is not None or getattr(node.op, "cached", 0)):
-                    made = _with_state(self.calls[node.name], node, given, state)
+                    made = _with_state(self.call_of(node), node, given, state)
                 else:
-                    made = self.calls[node.name](*given)
+                    made = told(self, node, self.call_of(node), given)
                 results = made if isinstance(made, (tuple, list)) else (made,)
                 values.update(zip(node.outputs, results, strict=True))
             found = tuple(values[v.name] for v in plain.outputs)
@@ -102,12 +131,15 @@ class _Lent:
         self._torch, self._keys, self._module = torch, keys, module
         self._root, self._home, self._tied = root, ".".join(parents), node.tied
 
-    def __call__(self, *inputs: Any, **state: Any) -> Any:
+    def held(self) -> dict[str, Any]:
+        """Its tensors by its own names for them."""
         # another layer may have been put there since: its owner is found by name
         at = self._root.get_submodule(self._home)
-        held = {key: getattr(at, name) for key, name in self._keys.items()}
-        held |= {key: self._root.get_parameter(owner) for key, owner in self._tied.items()}
-        return self._torch.func.functional_call(self._module, held, inputs, state)
+        found = {key: getattr(at, name) for key, name in self._keys.items()}
+        return found | {key: self._root.get_parameter(owner) for key, owner in self._tied.items()}
+
+    def __call__(self, *inputs: Any, **state: Any) -> Any:
+        return self._torch.func.functional_call(self._module, self.held(), inputs, state)
 
 
 def _place(torch: Any, root: Any, path: str, module: Any) -> None:

@@ -68,6 +68,8 @@ class TorchReader(Reader):
         self.deferred: dict[str, tuple[Op, str]] = {}
         self.symbols: Callable[[Any], Size] | None = None
         self.modules: list[str] = []
+        # path of each submodule by identity
+        self.paths: dict[int, str] = {}
         self.leaves: set[str] = set()
         self.reasons: dict[str, str] = {}
         # values that are one number everywhere
@@ -231,6 +233,11 @@ class TorchReader(Reader):
         self.held[t] = _Held(name, 0)
         self._memory(t, name)
         return name
+
+    def stored_name(self, t: Any) -> str:
+        """The module's own name of a parameter or buffer; "" for another tensor."""
+        found = self.stored.get(id(t))
+        return found[0] if found is not None else ""
 
     def constant_of(self, t: Any, name: str) -> Constant:
         """A tensor of the module as a constant."""
@@ -398,6 +405,7 @@ def recording(torch: Any, reader: TorchReader, module: Any, pretend: bool) -> It
     from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
     from torch.utils._python_dispatch import TorchDispatchMode
 
+    from pharos.convert.read_back import listening
     from pharos.convert.torch_rules import SHAPED, UNSEEN, find_rule
 
     def of_the_module(written: list[Any]) -> bool:
@@ -446,7 +454,7 @@ def recording(torch: Any, reader: TorchReader, module: Any, pretend: bool) -> It
                 reader.call(name, rule, args, kwargs, out)
             return out
 
-    paths: dict[int, str] = {}
+    paths = reader.paths
     for name, part in module.named_modules():
         paths.setdefault(id(part), name)
         if not any(True for _ in part.children()):
@@ -463,7 +471,8 @@ def recording(torch: Any, reader: TorchReader, module: Any, pretend: bool) -> It
     hooks = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)]
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.inference_mode(), Recorder():
+        recorder = Recorder()
+        with torch.inference_mode(), recorder, listening(reader, recorder, pretend):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import count as count_from
 from typing import Any
 
+from pharos.convert.read_back import same_again
 from pharos.convert.torch_record import TorchReader, recording, tensors_in
 from pharos.graph.graph import Builder, Graph
 from pharos.ops.stored import Stored
@@ -217,7 +218,8 @@ class _Run:
             *outputs.values(), unused=tuple(unused) or None, reasons=dict(reader.reasons) or None,
             classes=_classes(self.module),
         )  # fmt: skip
-        return with_active_experts(without_dead(made))
+        again = same_again(self.module, made)
+        return again if again is not made else with_active_experts(without_dead(made))
 
 
 def without_dead(graph: Graph) -> Graph:
@@ -329,6 +331,9 @@ def _input_names(torch: Any, module: Any, args: Sequence[Any], kwargs: Mapping[s
     """The names of the parameters of `forward` that the tensors are passed to, in order."""
     import inspect
 
+    source = getattr(module, "source_graph", None)
+    if isinstance(source, Graph) and not kwargs and len(args) == len(source.inputs):
+        return [v.name for v in source.inputs]
     try:
         known = [n for n, p in inspect.signature(module.forward).parameters.items()
                  if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]  # fmt: skip
