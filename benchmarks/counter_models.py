@@ -59,7 +59,10 @@ class Row:
         """The inputs, without data that matters."""
         import torch
 
-        return {k: torch.zeros(s, dtype=getattr(torch, kind), device=device) for k, (s, kind) in self.inputs.items()}
+        return {
+            k: torch.zeros(s, dtype=getattr(torch, kind), device=device)
+            for k, (s, kind) in self.inputs.items()
+        }
 
 
 def image(side: int) -> dict[str, Any]:
@@ -70,7 +73,9 @@ def torchvision_row(name: str, side: int) -> Row:
     def build() -> Any:
         import torchvision
 
-        options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        options = (
+            {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        )
         return torchvision.models.get_model(name, weights=None, **options)
 
     return Row(name, "torchvision", build, image(side), package="torchvision")

@@ -37,18 +37,20 @@ class Traced(Model):
     """A module with example inputs; its graph at other sizes is traced once, with formulas for sizes.
 
     Args:
-        module, args, kwargs: what is called; free: (path to a tensor, dimension) -> what it is called.
+        module, args, kwargs: what is called; free: (path to a tensor, dimension) -> what it is called;
+            device: whose kernels' results count as memory.
     """
 
     module: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     free: dict[tuple[int, int], str]
+    device: Any = None
 
 
 def trace(
     module: Any, *args: Any, input_size: Any = None, dtypes: Any = None,
-    dynamic: Mapping[str, Any] | None = None, name: str = "", **kwargs: Any,
+    dynamic: Mapping[str, Any] | None = None, name: str = "", device: Any = None, **kwargs: Any,
 ) -> Model:  # fmt: skip
     """A model from an ``nn.Module`` and example inputs; the module is left as it was.
 
@@ -63,6 +65,8 @@ def trace(
         dtypes: of those, one or a list; floats if left out.
         dynamic: input's name or number -> {dimension: "batch", "context" or another name}.
         name: of the model; the class's if left out.
+        device: whose kernels' results count as memory; the parameters' own, or the CPU's if they are on
+            the meta device.
 
     Raises:
         InputError: no inputs, torch is missing, or the module cannot run on them.
@@ -80,9 +84,10 @@ def trace(
     memo: dict[Any, Any] = {}
 
     def build(work: Workload) -> Graph:
-        return _graph(torch, module, args, kwargs, free, work, called, memo)
+        return _graph(torch, module, args, kwargs, free, work, called, memo, device)
 
-    return Traced(name=called, family="", build=build, module=module, args=args, kwargs=kwargs, free=free)
+    return Traced(name=called, family="", build=build, module=module, args=args, kwargs=kwargs, free=free,
+                  device=device)  # fmt: skip
 
 
 def example_tensors(torch: Any, input_size: Any, dtypes: Any = None) -> list[Any]:
@@ -130,7 +135,7 @@ def free_dimensions(
 
 def _graph(
     torch: Any, module: Any, args: Any, kwargs: Any, free: dict[tuple[int, int], str], work: Workload,
-    name: str, memo: dict[Any, Any],
+    name: str, memo: dict[Any, Any], device: Any = None,
 ) -> Graph:  # fmt: skip
     if work.phase != "forward":
         raise SizeError(
@@ -142,12 +147,12 @@ def _graph(
     if all(map(is_int, asked.values())):
         key = (tuple(sorted(asked.items())), precision)
         if key not in memo:
-            made = recorded(torch, module, args, kwargs, free, asked, precision, name)
+            made = recorded(torch, module, args, kwargs, free, asked, precision, name, device)
             memo[key] = made if made is getattr(module, "source_graph", None) else tidy(made)
         return memo[key]
     key = ("formula", precision)
     if key not in memo:
-        written, symbols = recorded(torch, module, args, kwargs, free, None, precision, name)
+        written, symbols = recorded(torch, module, args, kwargs, free, None, precision, name, device)
         memo[key] = tidy(written), symbols
     graph, symbols = memo[key]
     missing = [called for called in asked if called not in symbols and not is_int(asked[called])]

@@ -21,7 +21,7 @@ def told(network: Any, node: Node, call: Any, given: list[Any]) -> Any:
 
 
 def traits(call: Any) -> Any:
-    """All that decides what a call computes besides its tensors; equal before and after unless it was edited."""
+    """All that decides what a call computes besides its tensors; unchanged unless it was edited."""
     inner = getattr(call, "_module", call)
     if not hasattr(inner, "named_modules"):
         return id(inner)
@@ -76,9 +76,11 @@ def listening(reader: TorchReader, recorder: Any, pretend: bool) -> Iterator[Non
 
 
 def _placed(reader: TorchReader, network: Any, node: Node, values: list[Any]) -> Any:
-    """Appends the operator under its own name, behind the path of the network in the module that is traced."""
+    """Appends the operator under its own name, behind the path of the network in what is traced."""
     names = {key: reader.stored_name(t) for key, t in network.tensors_of(node).items()}
-    own = next((n for key, n in names.items() if key not in node.tied and n.endswith(node.parameter(key))), "")
+    own = next(
+        (n for key, n in names.items() if key not in node.tied and n.endswith(node.parameter(key))), ""
+    )
     first = next((node.parameter(k) for k, n in names.items() if n == own), "")
     within = own[: len(own) - len(first)] if own else _prefix(reader, network)
     tied = {}
@@ -113,7 +115,7 @@ def _shaped(reader: TorchReader, network: Any, results: Any, given: list[Any]) -
 
 
 def same_again(module: Any, made: Graph) -> Graph:
-    """The graph that a module was made from, with its repeated layers, if that is exactly what was recorded."""
+    """The graph that a module was made from, with its Repeats, if that is exactly what was recorded."""
     source = getattr(module, "source_graph", None)
     if not isinstance(source, Graph):
         return made

@@ -30,6 +30,13 @@ def to_torch(graph: Graph) -> Any:
         raise InputError("running a graph needs torch", hint="pip install 'pharos-nn[torch]'") from None
     plain = graph.expanded()
     nodes = [n for n in plain.nodes if isinstance(n, Node)]
+    # values that nothing reads after a node
+    ended: dict[int, list[str]] = {}
+    kept = {v.name for v in plain.outputs}
+    for i in reversed(range(len(nodes))):
+        gone = [name for name in dict.fromkeys((*nodes[i].inputs, *nodes[i].outputs)) if name not in kept]
+        ended[i] = gone
+        kept.update(gone)
 
     class Network(torch.nn.Module):
         def __init__(self) -> None:
@@ -79,14 +86,18 @@ def to_torch(graph: Graph) -> Any:
                 wanted = ", ".join(v.name for v in graph.inputs)
                 raise TypeError(f"takes {len(graph.inputs)} inputs ({wanted}), not {len(inputs)}")
             values = dict(zip((v.name for v in graph.inputs), inputs, strict=True))
-            for node in nodes:
-                given = [values[i] for i in node.inputs]
+            for i, node in enumerate(nodes):
+                given = [values[name] for name in node.inputs]
                 if node.state and (state is not None or getattr(node.op, "cached", 0)):
                     made = _with_state(self.call_of(node), node, given, state)
                 else:
                     made = told(self, node, self.call_of(node), given)
                 results = made if isinstance(made, (tuple, list)) else (made,)
                 values.update(zip(node.outputs, results, strict=True))
+                # whatever still holds a tensor keeps its memory
+                del given, made, results
+                for name in ended[i]:
+                    del values[name]
             found = tuple(values[v.name] for v in plain.outputs)
             return found[0] if len(found) == 1 else found
 

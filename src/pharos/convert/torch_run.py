@@ -3,21 +3,25 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import count as count_from
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from pharos.convert.read_back import same_again
-from pharos.convert.torch_record import TorchReader, recording, tensors_in
+from pharos.convert.torch_memory import Pretence, device_of, dtype_for, watch_inference
+from pharos.convert.torch_record import DTYPES, TorchReader, recording, tensors_in
 from pharos.graph.graph import Builder, Graph
 from pharos.ops.stored import Stored
 from pharos.passes.active import with_active_experts
+from pharos.passes.held import HELD
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError
 from pharos.quantity.sizes import Size
 
+# Names of free inputs must differ.
+_NUMBERS = count()
 # Beyond this many numbers a module is not filled with random ones to be run.
 LARGEST_RUN = 2_000_000_000
-_NUMBER = count_from(0)
 # What PyTorch raises when a run asks for numbers that tensors without data do not have.
 _NEEDS_DATA = ("DataDependentOutputException", "DynamicOutputShapeException", "GuardOnDataDependentSymNode",
                "UnsupportedFakeTensorException", "UnsupportedOperatorException", "UserError",
@@ -30,14 +34,20 @@ class NeedsData(InputError):
 
 def recorded(
     torch: Any, module: Any, args: Any, kwargs: Any, free: dict[tuple[int, int], str],
-    asked: dict[str, Size] | None, precision: Precision, name: str,
+    asked: dict[str, Size] | None, precision: Precision, name: str, device: Any = None,
 ) -> Any:  # fmt: skip
     """The graph of one run; without `asked` one of formulas, with the symbols of free dimensions.
+
+    Its meta holds what an eager run keeps in memory, as `pharos.passes.held` reads it, or says under
+    "unwatched" why that could not be seen.
+
+    Args:
+        device: whose kernels' results count as memory; see `pharos.convert.torch_memory.device_of`.
 
     Raises:
         InputError: the module refuses the inputs, or needs data and has none.
     """
-    run = _Run(torch, module, args, kwargs, free, precision, name)
+    run = _Run(torch, module, args, kwargs, free, precision, name, device)
     try:
         return run.pretended(asked)
     except PharosError:
@@ -84,10 +94,11 @@ class _Run:
     """What the two ways of running share: the inputs, the reader, and what is made of its notes."""
 
     def __init__(
-        self, torch: Any, module: Any, args: Any, kwargs: Any, free: Any, precision: Any, name: str
-    ) -> None:
+        self, torch: Any, module: Any, args: Any, kwargs: Any, free: Any, precision: Any, name: str,
+        device: Any = None,
+    ) -> None:  # fmt: skip
         self.torch, self.module, self.args, self.kwargs = torch, module, args, kwargs
-        self.free, self.precision, self.name = free, precision, name
+        self.free, self.precision, self.name, self.device = free, precision, name, device
 
     def shapes(self, asked: dict[str, Size] | None) -> str:
         """The inputs in words."""
@@ -169,7 +180,34 @@ class _Run:
             stack.enter_context(_countable_experts(self.module))
             stack.enter_context(recording(torch, reader, self.module, True))
             graph = self._finished(reader, self.module(*args, **kwargs))
+        graph = self._watched(graph, reader, lambda: self._pretence(mode, environment, args, kwargs, reader))
         return graph if environment is None else (graph, symbols)
+
+    def _watched(self, graph: Graph, reader: TorchReader, watch: Callable[[], Any]) -> Graph:
+        """The graph with what an eager run holds; a run that cannot be watched leaves it without."""
+        try:
+            found = {HELD: watch().as_meta()}
+        except Exception as error:
+            found = {"unwatched": _reason(error)}
+        return replace(graph, meta=graph.meta | found)
+
+    def _pretence(self, mode: Any, environment: Any, args: Any, kwargs: Any, reader: TorchReader) -> Any:
+        torch, module = self.torch, self.module
+        device = device_of(module, self.device)
+        dtype = dtype_for(torch, module, self.precision, lambda d: DTYPES[str(d).removeprefix("torch.")])
+        copies = Pretence(torch, mode, device, dtype)
+        given = [_mapped(torch, tree, copies.of) for tree in (args, kwargs)]
+
+        def around(stack: ExitStack) -> None:
+            stack.enter_context(mode)
+            if environment is not None:
+                from torch._dispatch.python import enable_python_dispatcher
+
+                stack.enter_context(enable_python_dispatcher())
+            stack.enter_context(_countable_experts(module))
+
+        with copies.inside(module):
+            return watch_inference(torch, module, given[0], given[1], reader.size, device, around)
 
     def real(self, asked: dict[str, Size] | None) -> Graph:
         """A run on random numbers: what depends on data goes one way of those it could."""
@@ -194,8 +232,10 @@ class _Run:
             self._declare(reader, tensors)
             with recording(torch, reader, self.module, False):
                 graph = self._finished(reader, self.module(*args, **kwargs))
-        return Graph(graph.name, graph.inputs, graph.nodes, graph.outputs, graph.precision,
-                     graph.meta | {"one_run": True})  # fmt: skip
+            graph = self._watched(
+                graph, reader, lambda: watch_inference(torch, self.module, args, kwargs, int, device.type)
+            )
+        return replace(graph, meta=graph.meta | {"one_run": True})
 
     def _finished(self, reader: TorchReader, out: Any) -> Graph:
         outputs: dict[str, Any] = {}
@@ -311,7 +351,7 @@ def _symbolic(torch: Any, mode: Any, environment: Any, sizes: Any, dtype: Any, d
     plain = torch.empty(sizes, dtype=dtype, device="meta")
     kinds = [DimDynamic.DYNAMIC if d in dims else DimDynamic.STATIC for d in range(len(sizes))]
     context = StatelessSymbolicContext(dynamic_sizes=kinds)
-    source = ConstantSource(f"input{next(_NUMBER)}")
+    source = ConstantSource(f"input{next(_NUMBERS)}")
     return mode.from_tensor(plain, symbolic_context=context, source=source).shape
 
 

@@ -32,11 +32,15 @@ def densenet(
         x = g("relu0", Activation("relu"), x)
         x = g("pool0", MaxPool2d(3, 2, 1), x)
         for stage, depth in enumerate(depths):
-            for layer in range(depth):
-                with g.scope(f"denseblock{stage + 1}.denselayer{layer + 1}"):
-                    y = norm_relu_conv(g, x, "1", 4 * growth, 1)
-                    y = norm_relu_conv(g, y, "2", growth, 3)
-                    x = g("concat", Concat(1), x, y)
+            # as the reference does: every layer joins all features anew, so each is kept on its own
+            with g.scope(f"denseblock{stage + 1}"):
+                features = [x]
+                for layer in range(depth):
+                    with g.scope(f"denselayer{layer + 1}"):
+                        y = g("concat", Concat(1), *features) if layer else x
+                        y = norm_relu_conv(g, y, "1", 4 * growth, 1)
+                        features.append(norm_relu_conv(g, y, "2", growth, 3))
+                x = g("concat", Concat(1), *features)
             if stage < len(depths) - 1:
                 with g.scope(f"transition{stage + 1}"):
                     x = g("norm", BatchNorm(x.shape[1]), x)

@@ -9,47 +9,16 @@ from pharos.graph.workload import Workload
 from pharos.machines.machine import Machine
 from pharos.machines.profile import Profile, profile_of
 from pharos.passes.fuse import Kernel, kernels
-from pharos.passes.memory import Arena, arena, is_numeric, liveness
+from pharos.passes.memory import Arena, arena, is_numeric
 from pharos.predict.energy import Energy, energy_of
 from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time
+from pharos.predict.memory import Memory, fits_in, memory_of
 from pharos.quantity.errors import unknown
 from pharos.quantity.evidence import Evidence, Figure, Kind, banded, counted, merge, unknown_figure
 from pharos.quantity.sizes import Size, is_array, is_int, maximum, minimum
 
-# What the iron law leaves out of a device's memory on a GPU. Source: CUDA context 0.3 to 0.6 GB,
-# cuBLAS workspace 4 to 32 MiB, as collected from public reports; taken in the middle.
-GPU_CONTEXT_BYTES = 450_000_000
-
 # The first is taken when none is named: fused kernels launched as one graph, as inference runtimes do.
 RUNTIMES = ("compiled", "eager")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """Bytes a step needs at its peak.
-
-    Args:
-        weights: parameters and buffers as stored.
-        activations_peak: the largest set of live activations, inputs and outputs included.
-        kv_cache, state: kept between calls, for attention and for recurrences.
-        workspace: scratch at the peak beyond the activations.
-        runtime: what the device's own software holds (GPU context); assumed.
-    """
-
-    weights: Size
-    activations_peak: Size
-    kv_cache: Size
-    state: Size
-    workspace: Size
-    optimizer: Size
-    runtime: Size
-    peak_operator: str = ""
-
-    @property
-    def total(self) -> Size:
-        """All of it."""
-        return (self.weights + self.activations_peak + self.kv_cache + self.state + self.workspace
-                + self.optimizer + self.runtime)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,10 +143,8 @@ def predict(
     ])  # fmt: skip
     # a microcontroller has no allocator: what counts is the block its runtime places tensors in
     placed = arena(graph) if machine.kind == "mcu" and is_numeric(graph) else None
-    memory = _memory(counts, machine, in_place=fused)
-    if placed is not None:
-        memory = replace(memory, activations_peak=placed.size)
-    fits = _fits(memory, machine)
+    memory = memory_of(counts, machine, runtime, placed)
+    fits = fits_in(memory, machine)
     samples = graph.meta.get("tokens", 1) * workload.batch
     if any(op.time is None for op in operations) or not operations:
         why = _what_is_missing(machine, workload)
@@ -263,39 +230,6 @@ def _largest(shares: dict[str, Size]) -> Any:
         names = numpy.array(list(shares))
         return names[numpy.argmax(numpy.stack(numpy.broadcast_arrays(*shares.values())), axis=0)]
     return max(shares, key=lambda k: shares[k])
-
-
-def _memory(counts: Count, machine: Machine, *, in_place: bool) -> Memory:
-    live = liveness(counts.graph, in_place=in_place)
-    kv = state = 0
-    for line in counts.lines:
-        if line.node.state:
-            held = line.times * line.node.state_bytes
-            if line.node.op.state_precision == "kv_cache":
-                kv = kv + held
-            else:
-                state = state + held
-    integers = all(is_int(v) for v in live.live)
-    return Memory(
-        weights=counts.weight_bytes + counts.buffer_bytes,
-        activations_peak=live.peak,
-        kv_cache=kv,
-        state=state,
-        workspace=0,
-        optimizer=0,
-        runtime=GPU_CONTEXT_BYTES if machine.kind == "gpu" else 0,
-        peak_operator=live.peak_step if integers else "",
-    )
-
-
-def _fits(memory: Memory, machine: Machine) -> Any:
-    capacity = machine.capacity_bytes.value
-    if capacity is None:
-        return None
-    if machine.kind == "mcu" and machine.flash_bytes.value is not None:
-        return bool(memory.total - memory.weights <= capacity and memory.weights <= machine.flash_bytes.value)
-    fits = memory.total <= capacity
-    return fits if is_array(fits) else bool(fits)
 
 
 def _what_is_missing(machine: Machine, workload: Workload) -> str:

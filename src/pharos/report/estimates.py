@@ -6,8 +6,9 @@ from rich.text import Text
 from pharos.decide.verdict import BROKEN, HOLDS, LimitVerdict, Verdict
 from pharos.predict.estimate import Estimate, Operation
 from pharos.quantity.evidence import Figure
+from pharos.quantity.sizes import Size, is_int
 from pharos.quantity.units import fmt
-from pharos.report.rows import workload_row
+from pharos.report.rows import parts_of_mcu, workload_row
 from pharos.report.text import grid, pair, share
 
 STYLES = {HOLDS: "bold green", BROKEN: "bold red"}
@@ -70,6 +71,14 @@ def print_predict(console: Console, estimate: Estimate, rows: int) -> None:
 
 def _memory(console: Console, estimate: Estimate) -> None:
     memory, capacity = estimate.memory, estimate.machine.capacity_bytes
+    if estimate.machine.kind == "mcu":
+        for label, part in zip(("flash", "SRAM"), parts_of_mcu(estimate).values(), strict=True):
+            room = {None: "of", True: "fits in", False: "does NOT fit in"}[part["fits"]]
+            limit = fmt(part["limit"], "B")
+            pair(console, label, f"{fmt(part['value'], 'B')} {room} {limit}: {part['holds']}; "
+                 "the runtime's own code and tables unknown")  # fmt: skip
+        _arena(console, estimate)
+        return
     room = "does NOT fit in" if estimate.fits is False else "fits in" if estimate.fits else "of"
     pair(console, "memory", f"{fmt(memory.total, 'B')} {room} {fmt(capacity.value, 'B')}")
     parts = (
@@ -77,9 +86,21 @@ def _memory(console: Console, estimate: Estimate) -> None:
         ("activations", memory.activations_peak),
         ("KV cache", memory.kv_cache),
         ("state", memory.state),
+        ("rounding to blocks", memory.rounding),
+        ("set aside unused", memory.unused),
         ("GPU context (assumed)", memory.runtime),
     )
-    pair(console, "", ", ".join(f"{label} {fmt(value, 'B')}" for label, value in parts if value))
+    pair(console, "", ", ".join(f"{label} {fmt(value, 'B')}" for label, value in parts if _some(value)))
+    if estimate.runtime == "eager" and memory.peak_operator:
+        pair(console, "", f"peak at {memory.peak_operator}; {'; '.join(map(str, memory.evidence))}")
+    _arena(console, estimate)
+
+
+def _some(value: Size) -> bool:
+    return not (is_int(value) and value == 0)
+
+
+def _arena(console: Console, estimate: Estimate) -> None:
     if estimate.arena is not None:
         pair(
             console,

@@ -8,7 +8,8 @@ from pharos.passes.depth import depth as critical_path
 from pharos.passes.memory import Arena
 from pharos.predict.estimate import Estimate, Operation
 from pharos.predict.kernel import compute_dtype
-from pharos.quantity.evidence import Evidence, Figure
+from pharos.predict.memory import sram_and_flash
+from pharos.quantity.evidence import Evidence, Figure, counted
 from pharos.quantity.sizes import Size, is_array, is_int, is_symbol
 
 
@@ -125,8 +126,30 @@ def workload_row(estimate: Estimate) -> dict[str, Any]:
 def memory_row(estimate: Estimate) -> dict[str, Any]:
     """Bytes by use."""
     memory = estimate.memory
-    keys = ("weights", "activations_peak", "kv_cache", "state", "workspace", "optimizer", "runtime", "total")
-    return {key: plain(getattr(memory, key)) for key in keys}
+    keys = ("weights", "activations_peak", "kv_cache", "state", "workspace", "optimizer", "rounding",
+            "allocated", "unused", "runtime", "total")  # fmt: skip
+    row = {key: plain(getattr(memory, key)) for key in keys}
+    return row | {"peak_at": memory.peak_operator or None,
+                  "evidence": [evidence_row(e) for e in memory.evidence]}  # fmt: skip
+
+
+def parts_of_mcu(estimate: Estimate) -> dict[str, dict[str, Any]]:
+    """Of a microcontroller: flash and SRAM, each with what there is of it and how both are known."""
+    memory, machine = estimate.memory, estimate.machine
+    sram, flash = sram_and_flash(memory)
+    what = "arena of activations" + (", kept state" if memory.kv_cache or memory.state else "")
+    told = (
+        ("flash_bytes", flash, machine.flash_bytes, "parameters and buffers"),
+        ("sram_bytes", sram, machine.capacity_bytes, what),
+    )
+    return {
+        key: {
+            "value": plain(value), "limit": plain(limit.value), "holds": holds,
+            "fits": None if limit.value is None else bool(value <= limit.value),
+            "evidence": [evidence_row(e) for e in (counted(holds), limit.evidence, *memory.evidence)],
+        }
+        for key, value, limit, holds in told
+    }  # fmt: skip
 
 
 def roofline_row(op: Operation, estimate: Estimate) -> dict[str, Any]:
@@ -225,6 +248,8 @@ def predict_row(estimate: Estimate) -> dict[str, Any]:
         "evidence": [evidence_row(e) for e in estimate.evidence],
         "operators": [operation_row(op, estimate) for op in estimate.operations],
     }  # fmt: skip
+    if estimate.machine.kind == "mcu":
+        row |= parts_of_mcu(estimate)
     if estimate.arena is not None:
         row["arena"] = arena_row(estimate.arena)
     context = row["workload"]["context"]

@@ -12,6 +12,7 @@ from rich.text import Text
 from pharos.graph.count import Count, Line
 from pharos.graph.tensor import shape_text
 from pharos.passes.depth import depth as critical_path
+from pharos.passes.held import held_of
 from pharos.quantity.sizes import Size, is_array, is_symbol
 from pharos.quantity.units import fmt, fmt_count
 
@@ -106,6 +107,10 @@ def print_show(
     )  # fmt: skip
     if not _zero(count.state_bytes):
         pair(console, "state", f"{fmt(count.state_bytes, 'B')} kept between steps")
+    seen = held_of(count.graph)
+    if seen is not None and seen.peak_step:
+        parts = ", ".join(f"{kind} {fmt(nbytes, 'B')}" for kind, nbytes in seen.parts().items())
+        pair(console, "memory", f"{fmt(seen.peak, 'B')} peak in eager PyTorch at {seen.peak_step} ({parts})")
     pair(
         console,
         "known by",
