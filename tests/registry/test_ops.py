@@ -115,6 +115,8 @@ def test_traffic_and_primitives(kind, data):
             "arange",
             "full",
             "one_hot",
+            "kept",
+            "kept_state",
             "where",
         }
     ),

@@ -193,13 +193,19 @@ def known_kinds() -> dict[str, tuple[Reader, dict[str, Any]]]:
     return KINDS
 
 
-def from_hf_config(path: str | Path) -> Model:
+def from_hf_config(path: str | Path, name: str = "") -> Model:
     """A model from a local config.json.
 
+    A model_type that Pharos has a reader for becomes a graph of its own blocks, without torch: a language
+    model, or the bare encoder. Everything else is built by the installed transformers on the meta
+    device, without weights, and traced. A model's own code (`auto_map`) is never run.
+
+    Args:
+        name: what to call it; by default what the file says, or the name of its folder.
+
     Raises:
-        InputError: an unreadable file, an impossible size, or a feature that would change the count in a
-            way Pharos does not express: refused rather than miscounted.
-        UnknownName: another model_type, with the nearest.
+        InputError: an unreadable file, an impossible size, or a model that transformers cannot build.
+        UnknownName: a model_type that neither Pharos nor the installed transformers knows.
     """
     document = read_json(path)
     data, kinds = document.data, known_kinds()
@@ -208,10 +214,12 @@ def from_hf_config(path: str | Path) -> Model:
     kind = data.get("model_type")
     if not isinstance(kind, str):
         raise InputError("has no model_type", where=str(path), hint=f"known: {', '.join(sorted(kinds))}")
+    name = name or str(data.get("_name_or_path") or Path(path).resolve().parent.name or kind)
     if kind not in kinds:
-        raise unknown("model_type", kind, kinds, where=f"{path} model_type")
+        from pharos.convert.hf_trace import from_transformers
+
+        return from_transformers(data, name, document.path)
     read, defaults = kinds[kind]
-    name = str(data.get("_name_or_path") or Path(path).parent.name or kind)
     try:
         return read(name, Config(data, defaults, document.path))
     except PharosError as error:

@@ -16,7 +16,8 @@ def load(
     """A model from its name or file; no weights are read, and only code that is named as such is run.
 
     Args:
-        model: ``resnet50``, ``mobilenet_v2(width=0.75)``, ``path/model.onnx``, ``path/config.json``, or
+        model: ``resnet50``, ``mobilenet_v2(width=0.75)``, ``path/model.onnx``, ``path/config.json``,
+            ``owner/name`` on the Hugging Face hub (of which the config.json alone is fetched), or
             ``package.module:factory``, the one form that runs the user's code.
         dims: sizes for symbolic dimensions of an ONNX file.
         inputs: of a factory's module, see `pharos.convert.factory.from_factory`.
@@ -39,6 +40,12 @@ def load(
         from pharos.convert.from_hf import from_hf_config
 
         return from_hf_config(text)
+    from pharos.convert.hf_hub import fetched, is_hub_id
+
+    if is_hub_id(text):
+        from pharos.convert.from_hf import from_hf_config
+
+        return from_hf_config(fetched(text), text)
     if ("/" in text or "\\" in text) and "(" not in text:
         hint = "a catalogue name, a .onnx file, a Hugging Face config.json or package.module:factory"
         raise InputError(f"{text!r} is not a model", hint=hint)

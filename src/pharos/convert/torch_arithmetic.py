@@ -256,3 +256,11 @@ def _masked_fill(r: TorchReader, self: Any, mask: Any, value: Any) -> Any:
     if filled is not None:
         return r.put("where", Where(a=filled), r.of(mask), r.of(self))
     return r.put("where", Where(), r.of(mask), r.of(value), r.of(self))
+
+
+@rule("nan_to_num")
+def _nan_to_num(r: TorchReader, self: Any, *_: Any, **__: Any) -> Any:
+    x = r.of(self)
+    for which in ("isnan", "isinf"):
+        x = r.put("where", Where(a=0.0), r.put(which, Predicate(which), x), x)
+    return x

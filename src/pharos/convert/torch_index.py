@@ -4,6 +4,7 @@ from typing import Any
 
 from pharos.convert.reader import FLOATS
 from pharos.convert.torch_arithmetic import number, scalar
+from pharos.convert.torch_masks import put_masked, take_masked
 from pharos.convert.torch_record import TorchReader
 from pharos.convert.torch_rules import rule
 from pharos.graph.tensor import ACTIVATIONS
@@ -14,6 +15,7 @@ from pharos.ops.declared import Declared
 from pharos.ops.elementwise import Add, Mul
 from pharos.ops.histogram import Histogram, Search
 from pharos.ops.indexing import OneHot, ScatterElements, ScatterND, Take, TakeAlong
+from pharos.ops.reduce import Cumulate
 from pharos.ops.resample import GridSample, Resize
 from pharos.ops.shape_ops import Concat, Expand, Reshape
 from pharos.ops.triangle_indices import TriangleIndices
@@ -74,7 +76,7 @@ def _gather(r: TorchReader, self: Any, dim: int, index: Any, **_: Any) -> Any:
 def _index(r: TorchReader, self: Any, indices: Any) -> Any:
     given = [(d, t) for d, t in enumerate(indices) if t is not None]
     if any(t.dtype in (r.torch.bool, r.torch.uint8) for _, t in given):
-        return _picked(r, "index", self, *[t for _, t in given])
+        return take_masked(r, self, indices)
     if len(given) == 1:
         dim, t = given[0]
         return r.put("take", Take(dim), r.of(self), r.of(t))
@@ -119,8 +121,10 @@ def _index_put(
 ) -> Any:
     given = [t for t in indices if t is not None]
     if given and given[0].dtype in (r.torch.bool, r.torch.uint8):
-        if len(given) > 1 or values.numel() != 1 or accumulate:
-            raise NotImplementedError("as many places as a mask has truths")
+        if len(given) > 1 or len(given) < len(indices):
+            raise NotImplementedError("a mask beside other indices")
+        if values.numel() != 1 or accumulate:
+            return put_masked(r, self, given[0], values, accumulate)
         mask = r.of(given[0])
         behind = self.dim() - given[0].dim()
         mask = r.put("reshape", Reshape((*mask.shape, *[1] * behind)), mask) if behind else mask
@@ -175,6 +179,32 @@ def _searchsorted(r: TorchReader, sorted_sequence: Any, self: Any, *_: Any, **__
     return r.put("search", Search(), r.of(edges), r.of(values))
 
 
+@rule("repeat_interleave")
+def _repeat_interleave(r: TorchReader, self: Any, repeats: Any = None, dim: Any = None, **_: Any) -> Any:
+    """Each slice several times; where a tensor says how often, running sums say which stands where."""
+    if isinstance(repeats, r.torch.Tensor) and repeats.numel() > 1:
+        at = _belongs(r, repeats, r.out.shape[0 if dim is None else dim])
+        x = r.of(self)
+        x = r.put("reshape", Reshape((x.tensor.numel,)), x) if dim is None else x
+        return r.put("take", Take(0 if dim is None else dim % self.dim()), x, at)
+    if repeats is None:
+        return _belongs(r, self, r.out.shape[0])
+    x = r.of(self)
+    if dim is None:
+        x = r.put("reshape", Reshape((x.tensor.numel,)), x)
+    at, out = (0 if dim is None else dim % self.dim()), r.sizes(r.out.shape)
+    times = out[at] // x.shape[at]
+    x = r.put("reshape", Reshape((*x.shape[: at + 1], 1, *x.shape[at + 1 :])), x)
+    wide = r.put("expand", Expand((*x.shape[: at + 1], times, *x.shape[at + 2 :])), x)
+    return r.put("repeat", Reshape(out), wide)
+
+
+def _belongs(r: TorchReader, repeats: Any, count: Any) -> Any:
+    """The number of the slice that each place repeats: as many running sums lie at or before it."""
+    ends = r.put("cumsum", Cumulate(0), r.of(repeats))
+    return r.put("search", Search(), ends, r.put("arange", Arange(r.size(count), 1, 1, "int64")))
+
+
 @rule("scatter", "scatter_add", "scatter_reduce")
 def _scatter(r: TorchReader, self: Any, dim: int, index: Any, src: Any = None, reduce: Any = None, *,
              value: Any = None, **_: Any) -> Any:  # fmt: skip
@@ -219,6 +249,13 @@ def _triangle_indices(r: TorchReader, row: int, col: int, offset: int = 0, _uppe
 @rule("triu_indices")
 def _upper_indices(r: TorchReader, row: int, col: int, offset: int = 0, **_: Any) -> Any:
     return _triangle_indices(r, row, col, offset, True)
+
+
+@rule("eye")
+def _eye(r: TorchReader, *_: Any, **__: Any) -> Any:
+    target = r.dtype(r.out.dtype)
+    ones = r.put("full", Full(r.sizes(r.out.shape), 1.0, ACTIVATIONS if target in FLOATS else target))
+    return r.put("triangle", Triangle(False, 0), r.put("triangle", Triangle(True, 0), ones))
 
 
 @rule("arange", "arange_start")

@@ -11,6 +11,7 @@ from pharos.convert.reader import FLOATS, Constant, Reader
 from pharos.graph.graph import Builder, Value
 from pharos.graph.op import Op
 from pharos.graph.tensor import ACTIVATIONS, Tensor
+from pharos.ops.copies import Full
 from pharos.ops.shape_ops import Transpose
 from pharos.ops.stored import Stored
 from pharos.ops.strided import Overwrite, StridedView
@@ -67,6 +68,8 @@ class TorchReader(Reader):
         # views of parameters that are no operators as long as nothing but a weight is made of them
         self.deferred: dict[str, tuple[Op, str]] = {}
         self.symbols: Callable[[Any], Size] | None = None
+        # the numbers of a tensor where they are known
+        self.known: Callable[[Any], Any] | None = None
         self.modules: list[str] = []
         # path of each submodule by identity
         self.paths: dict[int, str] = {}
@@ -373,6 +376,9 @@ class TorchReader(Reader):
         own = declared(name, [v.tensor for v in given], made)
         if own is not None:
             return self.place(self.under(name.rpartition("::")[2]), own, *given, origins={})
+        if all(is_int(t.numel) and t.numel == 0 for t in made):
+            # nothing comes of it, whatever it is
+            return [self.place(self.under("empty"), Full(t.shape, 0.0, t.dtype), origins={}) for t in made]
         op = Unknown(name, tuple(t.shape for t in made), tuple(t.dtype for t in made))
         path = self.under(name.replace("::", ".").replace("aten.", ""))
         return self.place(self.free(f"{path} ({name})"), op, *given, origins={})

@@ -48,7 +48,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def find_rule(name: str) -> Rule | None:
     """The rule for a call, the user's own before ours."""
-    for room in ("torch_shapes", "torch_arithmetic", "torch_reduce", "torch_index"):
+    for room in ("torch_shapes", "torch_arithmetic", "torch_reduce", "torch_index", "torch_masks"):
         import_module(f"pharos.convert.{room}")
     return RULES.get(name)
 
@@ -449,6 +449,10 @@ def _attention_shape(torch: Any, query: Any, key: Any, value: Any, *_: Any, **__
     return query.new_empty((*query.shape[:-1], value.shape[-1]))
 
 
+def _same_shape(torch: Any, input: Any, *_: Any, **__: Any) -> Any:
+    return torch.empty_like(input)
+
+
 def _grouped_shape(torch: Any, a: Any, b: Any, *_: Any, **__: Any) -> Any:
     if a.dim() != 2 or b.dim() != 3 or a.shape[1] != b.shape[1]:
         return NotImplemented
@@ -470,6 +474,9 @@ def _recurrent_shape(torch: Any, input: Any, hx: Any, params: Any, *rest: Any) -
 SHAPED = {
     "aten::linear": _linear_shape,
     "aten::scaled_dot_product_attention": _attention_shape,
+    "aten::batch_norm": _same_shape,
+    "aten::layer_norm": _same_shape,
+    "aten::group_norm": _same_shape,
     "aten::_grouped_mm": _grouped_shape,
     "transformers::grouped_mm_fallback": _grouped_shape,
     **{f"aten::{name}": _recurrent_shape for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},

@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from pharos.convert.read_back import same_again
+from pharos.convert.torch_known import following, numbers_kept
 from pharos.convert.torch_memory import Pretence, device_of, dtype_for, watch_inference
 from pharos.convert.torch_record import DTYPES, TorchReader, recording, tensors_in
 from pharos.graph.graph import Builder, Graph
@@ -32,9 +33,22 @@ class NeedsData(InputError):
     """A module that must be run on real tensors, and has none."""
 
 
+class Memory(Protocol):
+    """What a run finds of earlier ones and leaves to later ones, such as a cache of keys and values."""
+
+    def before(self, torch: Any, reader: TorchReader, module: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of the run that is noted; what came earlier may be run here, unnoted."""
+        ...
+
+    def after(self, torch: Any, reader: TorchReader, out: Any) -> None:
+        """Notes what of a result is kept."""
+        ...
+
+
 def recorded(
     torch: Any, module: Any, args: Any, kwargs: Any, free: dict[tuple[int, int], str],
     asked: dict[str, Size] | None, precision: Precision, name: str, device: Any = None,
+    memory: Memory | None = None,
 ) -> Any:  # fmt: skip
     """The graph of one run; without `asked` one of formulas, with the symbols of free dimensions.
 
@@ -43,11 +57,12 @@ def recorded(
 
     Args:
         device: whose kernels' results count as memory; see `pharos.convert.torch_memory.device_of`.
+        memory: what the run finds of earlier ones and leaves to later ones.
 
     Raises:
         InputError: the module refuses the inputs, or needs data and has none.
     """
-    run = _Run(torch, module, args, kwargs, free, precision, name, device)
+    run = _Run(torch, module, args, kwargs, free, precision, name, device, memory)
     try:
         return run.pretended(asked)
     except PharosError:
@@ -95,10 +110,11 @@ class _Run:
 
     def __init__(
         self, torch: Any, module: Any, args: Any, kwargs: Any, free: Any, precision: Any, name: str,
-        device: Any = None,
+        device: Any = None, memory: Memory | None = None,
     ) -> None:  # fmt: skip
         self.torch, self.module, self.args, self.kwargs = torch, module, args, kwargs
-        self.free, self.precision, self.name, self.device = free, precision, name, device
+        self.free, self.precision, self.name = free, precision, name
+        self.device, self.memory = device, memory
 
     def shapes(self, asked: dict[str, Size] | None) -> str:
         """The inputs in words."""
@@ -150,7 +166,10 @@ class _Run:
 
             environment = ShapeEnv(duck_shape=False)
         mode = _shapes_only()(allow_non_fake_inputs=True, shape_env=environment)
-        device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        device = home_of(torch, self.module)
+        follow = following(torch)
+        follow.device = device
+        reader.known = None if environment is not None else follow.value
 
         def made(i: int, t: Any) -> Any:
             sizes = self._sizes(i, t, asked)
@@ -158,7 +177,10 @@ class _Run:
             if dims:
                 sizes = _symbolic(torch, mode, environment, sizes, t.dtype, dims)
             with mode:
-                return torch.empty(sizes, dtype=t.dtype, device=device)
+                pretended = torch.empty(sizes, dtype=t.dtype, device=device)
+            if t.device.type != "meta" and not t.is_floating_point() and tuple(t.shape) == sizes:
+                follow.learn(pretended, t.detach().cpu().clone())
+            return pretended
 
         args, kwargs, tensors = self._given(made)
         symbols: dict[str, Any] = {}
@@ -172,15 +194,27 @@ class _Run:
             # a module's warnings are for those who run it
             stack.enter_context(warnings.catch_warnings(action="ignore"))
             stack.enter_context(_as_it_was(self.module))
+            stack.enter_context(one_device(torch, device))
             stack.enter_context(mode)
             if environment is not None:
                 from torch._dispatch.python import enable_python_dispatcher
 
                 stack.enter_context(enable_python_dispatcher())
-            stack.enter_context(_countable_experts(self.module))
+            else:
+                stack.enter_context(follow)
+                stack.enter_context(numbers_kept(torch))
+            stack.enter_context(experts_by(self.module, "grouped_mm", only="eager"))
+            if self.memory is not None:
+                kwargs = self.memory.before(torch, reader, self.module, kwargs)
             stack.enter_context(recording(torch, reader, self.module, True))
-            graph = self._finished(reader, self.module(*args, **kwargs))
-        graph = self._watched(graph, reader, lambda: self._pretence(mode, environment, args, kwargs, reader))
+            out = self.module(*args, **kwargs)
+            if self.memory is not None:
+                self.memory.after(torch, reader, out)
+            graph = self._finished(reader, out)
+        if self.memory is None:
+            graph = self._watched(
+                graph, reader, lambda: self._pretence(mode, environment, args, kwargs, reader)
+            )
         return graph if environment is None else (graph, symbols)
 
     def _watched(self, graph: Graph, reader: TorchReader, watch: Callable[[], Any]) -> Graph:
@@ -204,7 +238,7 @@ class _Run:
                 from torch._dispatch.python import enable_python_dispatcher
 
                 stack.enter_context(enable_python_dispatcher())
-            stack.enter_context(_countable_experts(module))
+            stack.enter_context(experts_by(module, "grouped_mm", only="eager"))
 
         with copies.inside(module):
             return watch_inference(torch, module, given[0], given[1], reader.size, device, around)
@@ -262,6 +296,21 @@ class _Run:
         return again if again is not made else with_active_experts(without_dead(made))
 
 
+def home_of(torch: Any, module: Any) -> Any:
+    """Where a module is: on the meta device if any of its parameters is."""
+    found = [p.device for p in module.parameters()]
+    return next((d for d in found if d.type == "meta"), found[0] if found else torch.device("cpu"))
+
+
+def one_device(torch: Any, device: Any) -> Any:
+    """What a module on the meta device makes on the CPU meanwhile may meet what is on the meta device."""
+    if device.type != "meta":
+        return nullcontext()
+    import torch._functorch.config as settings
+
+    return settings.patch(fake_tensor_prefer_device_type="meta")
+
+
 def without_dead(graph: Graph) -> Graph:
     """The graph without views and tensors of constants that nothing reads."""
     nodes: list[Any] = list(graph.nodes)
@@ -270,7 +319,11 @@ def without_dead(graph: Graph) -> Graph:
     for node in reversed(nodes):
         made_of_nothing = not node.inputs and not node.weights and node.op.kind in ("full", "arange")
         moves_nothing = node.op.class_of(*node.io) == "view" and not node.weights
-        if (made_of_nothing or moves_nothing) and not any(o in needed for o in node.outputs):
+        if (
+            (made_of_nothing or moves_nothing)
+            and not node.state
+            and not any(o in needed for o in node.outputs)
+        ):
             continue
         needed.update(node.inputs)
         kept.append(node)
@@ -308,21 +361,26 @@ def _on_copies_of_buffers(module: Any) -> None:
 
 
 @contextmanager
-def _countable_experts(module: Any) -> Iterator[None]:
-    """Experts that a loop runs as data says are run in groups meanwhile: the same work, whatever the data."""
-    changed = []
+def experts_by(module: Any, way: str, only: str = "") -> Iterator[None]:
+    """How a transformers module runs its experts meanwhile: the same work, whatever the data.
+
+    Args:
+        way: "grouped_mm", or "batched_mm": a product a token.
+        only: where they are run in this way otherwise; empty for wherever they are.
+    """
+    changed: list[tuple[Any, str]] = []
     for part in module.modules():
         config = getattr(part, "config", None)
-        way = getattr(config, "_experts_implementation", None)
-        if way == "eager" and not any(config is c for c, _ in changed):
-            changed.append((config, way))
+        found = getattr(config, "_experts_implementation", None)
+        if found and (not only or found == only) and not any(config is c for c, _ in changed):
+            changed.append((config, found))
     try:
         for config, _ in changed:
-            config._experts_implementation = "grouped_mm"
+            config._experts_implementation = way
         yield
     finally:
-        for config, way in changed:
-            config._experts_implementation = way
+        for config, found in changed:
+            config._experts_implementation = found
 
 
 def _shapes_only() -> Any:

@@ -190,6 +190,7 @@ def _repeat(r: TorchReader, self: Any, repeats: Any) -> Any:
     x, times = r.of(self), r.sizes(repeats)
     if len(times) > x.tensor.rank:
         x = r.put("reshape", Reshape((*[1] * (len(times) - x.tensor.rank), *x.shape)), x)
+    times = (*[1] * (x.tensor.rank - len(times)), *times)
     return r.put("repeat", Tile(times), x)
 
 

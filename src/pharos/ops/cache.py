@@ -4,6 +4,7 @@ from typing import Any
 
 from pharos.graph.op import OnnxWriter, Op, Picker, Saved, Tally, Traffic, Work, operator
 from pharos.graph.tensor import ACTIVATIONS, Tensor
+from pharos.ops.compare import scalar_onnx
 from pharos.quantity.dtypes import nbytes
 from pharos.quantity.sizes import Size, ceil_div
 
@@ -124,3 +125,92 @@ class Recall(Op):
     @classmethod
     def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
         return cls(pick.size(1, 2), pick.size(1, 2), pick.size(1, 4), pick.size(1, 3)), []
+
+
+@operator(cost="view")
+class Past(Op):
+    """y = a tensor that an earlier call kept, zeros where there was none; its reader moves the bytes.
+
+    How large the state is says the `Kept` or `KeptState` that takes its place.
+    """
+
+    size: tuple[Size, ...]
+    dtype: str = ACTIVATIONS
+
+    def shape(self, *inputs: Tensor) -> Tensor:
+        self.need(not inputs, "takes no input", *inputs)
+        return Tensor(self.size, self.dtype)
+
+    def traffic(self, node: Any) -> Traffic:
+        return Traffic()
+
+    def primitives(self, *io: Tensor) -> dict[str, Size]:
+        return {}
+
+    def gradient(self, wanted: Any, *io: Tensor) -> Work:
+        return Work()
+
+    def saved(self, *io: Tensor) -> Saved:
+        return Saved()
+
+    def loops(self, tally: Tally) -> Any:
+        import numpy as np
+
+        return np.zeros(self.size)
+
+    def torch(self, torch: Any) -> Any:
+        return lambda: torch.zeros(self.size)
+
+    def to_onnx(self, w: OnnxWriter) -> str:
+        return w("Expand", scalar_onnx(w, w.node.outs[0], 0.0), w.ints(*self.size))
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        return cls((pick.size(1, 3), pick.size(1, 4))), []
+
+
+class _Kept(Op):
+    """y = x, which is kept for the next call; who made it has written it."""
+
+    def shape(self, x: Tensor) -> Tensor:
+        return x
+
+    def state(self, x: Tensor, *out: Tensor) -> dict[str, tuple[Size, ...]]:
+        return {"x": x.shape}
+
+    def traffic(self, node: Any) -> Traffic:
+        return Traffic()
+
+    def primitives(self, *io: Tensor) -> dict[str, Size]:
+        return {}
+
+    def gradient(self, wanted: Any, *io: Tensor) -> Work:
+        return Work()
+
+    def saved(self, *io: Tensor) -> Saved:
+        return Saved()
+
+    def loops(self, tally: Tally, x: Any, **_: Any) -> Any:
+        return x
+
+    def torch(self, torch: Any) -> Any:
+        return lambda x, state=None, past_x=None: x
+
+    def to_onnx(self, w: OnnxWriter, x: str) -> str:
+        return w("Identity", x)
+
+    @classmethod
+    def sample(cls, pick: Picker) -> tuple[Op, list[Tensor]]:
+        return cls(), [Tensor((pick.size(1, 3), pick.size(1, 4)))]
+
+
+@operator(cost="view")
+class Kept(_Kept):
+    """y = x: keys or values as a call leaves them for the next one."""
+
+    state_precision = "kv_cache"
+
+
+@operator(cost="view")
+class KeptState(_Kept):
+    """y = x: a recurrent state as a call leaves it for the next one."""
