@@ -268,8 +268,12 @@ def test_the_nodes_alone_say_what_there_is_to_count(tmp_path, name):
     if "layers=2" not in name:
         # each layer of a recurrence is a node of its own, with a layer 0 of its own
         assert shapes_of(again) == shapes_of(graph)
-    if not counted.uncounted:
-        assert counted.macs == count(graph.with_ops(unfused)).macs
+    expected = count(graph.with_ops(unfused)).macs
+    if "notes" in again.meta:
+        # tokens sorted by expert: how many an expert gets depends on the data, all are counted
+        assert counted.macs > expected
+    elif not counted.uncounted:
+        assert counted.macs == expected
 
 
 def test_a_group_that_was_changed_is_read_as_it_is(tmp_path):

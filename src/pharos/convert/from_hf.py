@@ -184,6 +184,10 @@ def reader(*kinds: str, **defaults: Any) -> Callable[[Reader], Reader]:
     return register
 
 
+# Layers of the deepest network that is read.
+MOST_LAYERS = 10_000
+
+
 def known_kinds() -> dict[str, tuple[Reader, dict[str, Any]]]:
     """Every model_type that can be read; the readers are the hf_*.py files beside this one."""
     package = import_module("pharos.convert")
@@ -191,6 +195,15 @@ def known_kinds() -> dict[str, tuple[Reader, dict[str, Any]]]:
         if module.name.startswith("hf_"):
             import_module(f"pharos.convert.{module.name}")
     return KINDS
+
+
+def _bounded(data: dict[str, Any], path: str, depth: int = 0) -> None:
+    """Refuses more layers than any network has: they are written down one by one."""
+    for key, value in data.items():
+        if isinstance(value, dict) and depth < 8:
+            _bounded(value, path, depth + 1)
+        elif "layer" in key and isinstance(value, int) and value > MOST_LAYERS:
+            raise InputError(f"{key} is {value:.3g}; at most {MOST_LAYERS} are read", where=path)
 
 
 def from_hf_config(path: str | Path, name: str = "") -> Model:
@@ -215,6 +228,7 @@ def from_hf_config(path: str | Path, name: str = "") -> Model:
     if not isinstance(kind, str):
         raise InputError("has no model_type", where=str(path), hint=f"known: {', '.join(sorted(kinds))}")
     name = name or str(data.get("_name_or_path") or Path(path).resolve().parent.name or kind)
+    _bounded(data, str(path))
     if kind not in kinds:
         from pharos.convert.hf_trace import from_transformers
 

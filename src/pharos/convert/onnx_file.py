@@ -12,8 +12,8 @@ from pharos.quantity.sizes import prod
 OLDEST_OPSET = 7
 LARGEST_FILE = 2**31
 LARGEST_DIM, LARGEST_TENSOR = 10**9, 10**15
-# Nodes that are read, those of functions and of branches each time they are written out.
-MOST_NODES = 500_000
+# Nodes of a graph that are read, and those of functions and bodies that are written out beside them.
+MOST_NODES, MOST_WRITTEN = 100_000, 30_000
 # Files below this many bytes are parsed as they are; data of a tensor beyond so many is left out of others.
 SMALL_FILE, SMALL_FIELD = 1 << 20, 4096
 # ONNX element types by number -> ours. A string has a byte or more, a complex number those of its halves.

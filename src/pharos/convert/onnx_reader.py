@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pharos.convert.declared import declared
-from pharos.convert.onnx_file import DTYPES, LARGEST_TENSOR, MOST_NODES
+from pharos.convert.onnx_file import DTYPES, LARGEST_TENSOR, MOST_WRITTEN
 from pharos.convert.onnx_fold import SMALL, array, folded
 from pharos.convert.reader import FLOATS, Constant, Reader
 from pharos.graph.graph import Builder, Value
@@ -54,6 +54,7 @@ class File:
         trips: rounds of loops that the user states, by the node's name.
         free: numeric types are the file's own, not those that a workload asks for.
         readers: consumers of each value of the main graph, by operator type.
+        costs: what branches cost, by what they are and what they read.
     """
 
     path: str
@@ -66,6 +67,7 @@ class File:
     depth: int = 0
     notes: list[str] = field(default_factory=list)
     readers: dict[str, set[str]] = field(default_factory=dict)
+    costs: dict[Any, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,9 +396,10 @@ def numbers_of(tensor: Any) -> list[Any] | None:
 
 def convert(reader: OnnxReader, node: Call) -> None:
     """Converts one node: folded if it is constant, by its rule if it has one, else unknown."""
-    reader.file.nodes += 1
-    if reader.file.nodes > MOST_NODES:
-        raise InputError(f"writes out to more than {MOST_NODES} nodes", where=reader.path)
+    if reader.file.depth:
+        reader.file.nodes += 1
+        if reader.file.nodes > MOST_WRITTEN:
+            raise InputError(f"writes out to more than {MOST_WRITTEN} nodes", where=reader.path)
     kind, given = node.op_type, [i for i in node.input if i]
     for name in given:
         if not reader.knows(name):

@@ -36,6 +36,7 @@ class Reader:
         self.values: dict[str, Value] = {}
         self.constants: dict[str, Constant] = {}
         self.used: set[str] = set()
+        self._tried: dict[str, int] = {}
         # initialiser -> the full name that a parameter of the graph has for it
         self.owners: dict[str, str] = {}
 
@@ -46,9 +47,11 @@ class Reader:
 
     def free(self, base: str) -> str:
         """`base`, or with a number if that is taken."""
-        made, i = base, 1
+        made, i = base, self._tried.get(base, 1)
         while made in self.used:
             made, i = f"{base}_{i}", i + 1
+        # thousands of nodes may have one name
+        self._tried[base] = i
         self.used.add(made)
         return made
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+# Characters of a message; what is longer is cut.
+LONGEST = 1000
+
 
 class PharosError(Exception):
     """A mistake in what was asked for, told in one message.
@@ -13,6 +16,9 @@ class PharosError(Exception):
     """
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        if len(what) > LONGEST:
+            # a value out of a file may be of any length
+            what = f"{what[:LONGEST]} ..."
         self.what, self.where, self.hint = what, where, hint
         super().__init__(what)
 

@@ -107,6 +107,7 @@ def show_row(model: str, family: str, count: Count) -> dict[str, Any]:
         "at_least": bool(count.uncounted),
         "totals": totals_row(count),
         "uncounted": list(count.uncounted),
+        "notes": list(count.graph.meta.get("notes", ())),
         "operators": [operator_row(line) for line in count.lines],
     }
 

@@ -122,6 +122,8 @@ def print_show(
             "uncounted",
             ", ".join(count.uncounted[:8]) + (" ..." if len(count.uncounted) > 8 else ""),
         )
+    for note in count.graph.meta.get("notes", ())[:8]:
+        pair(console, "note", note)
     if not table:
         return
     console.print()

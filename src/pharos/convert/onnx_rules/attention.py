@@ -413,7 +413,8 @@ def _longformer(reader: OnnxReader, node: Call) -> Any:
     reader.note(f"{node.name or node.op_type}: global tokens depend on the data; none are counted")
     linear = 2 * 3 * batch * tokens * width * width
     pairs = batch * a["num_heads"] * tokens * seen
-    return priced(reader, node, [(x.shape, x.tensor.dtype)], macs=linear + 2 * batch * tokens * seen * width,
+    macs = linear + 2 * batch * tokens * seen * width
+    return priced(reader, node, [(x.shape, x.tensor.dtype)], macs=macs,
                   vector=6 * batch * tokens * width + 3 * pairs, roots=2 * pairs,
                   cost="attention")  # fmt: skip
 

@@ -1,6 +1,7 @@
 """ONNX rules: branches, loops and scans, with the rounds that a file or its user states."""
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 from pharos.convert.onnx_reader import Call, OnnxReader, convert
@@ -48,14 +49,18 @@ def _taken(reader: OnnxReader, node: Call, body: Any) -> None:
 
 def _cost(reader: OnnxReader, node: Call, body: Any) -> tuple[Any, Any]:
     """(MACs, other operations) of a branch, written out and taken back."""
-    at = reader.mark()
-    try:
-        reader.body(body, node, ())
-        counted = count(Graph("branch", (), reader.g.since(at.length), ()))
-        work = counted.work
-        return _number(work.macs), _number(work.vector_flops + work.transcendentals)
-    finally:
-        reader.rollback(at)
+    read = [node.scope.get(n, n) for n in sorted(_names(body))]
+    known = [(n, reader.tensor(n)) for n in read if reader.knows(n) and n not in reader.sequences]
+    key = (sha256(body.SerializeToString()).digest(), tuple(known))
+    if key not in reader.file.costs:
+        at = reader.mark()
+        try:
+            reader.body(body, node, ())
+            work = count(Graph("branch", (), reader.g.since(at.length), ())).work
+        finally:
+            reader.rollback(at)
+        reader.file.costs[key] = _number(work.macs), _number(work.vector_flops + work.transcendentals)
+    return reader.file.costs[key]
 
 
 def _number(size: Size) -> int:
