@@ -352,6 +352,21 @@ def test_large_weights_lie_beside_the_file(tmp_path, monkeypatch):
     assert count(from_onnx(tmp_path / "out.onnx")).parameters == count(graph).parameters
 
 
+def test_without_weights_a_large_model_is_a_small_file_with_every_shape(tmp_path):
+    graph = find("llama3_8b").graph(Workload(context=64))
+    path = to_onnx(graph, tmp_path / "m.onnx", "none")
+    assert path.stat().st_size < 20_000_000
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+    again = from_onnx(path)
+    assert count(again).parameters == count(graph).parameters
+    assert count(again).macs == count(graph.with_ops(unfused)).macs
+    # a viewer shows the shape of every value that an operator of the graph makes
+    made = onnx.load(str(path)).graph
+    shown = {v.name for v in (*made.value_info, *made.output, *made.input)}
+    written = {o for n in graph.expanded().nodes if n.op.kind not in ("stored",) for o in n.outputs}
+    assert len(written - shown) < 0.05 * len(written)
+
+
 def test_writing_needs_no_torch(tmp_path):
     code = (
         "import sys\nfrom pharos.api import *\nfrom pharos.convert.load import load\n"

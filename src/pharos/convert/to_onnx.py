@@ -33,8 +33,9 @@ def to_onnx(
     The files are whole or not there.
 
     Args:
-        weights: arrays or tensors by parameter name, as a state_dict has them; "zeros"; or "random"
-            (also None): repeatable, of the size that a newly made layer has.
+        weights: arrays or tensors by parameter name, as a state_dict has them; "zeros"; "random"
+            (also None): repeatable, of the size that a newly made layer has; or "none": shapes and types
+            alone, for viewers such as Netron and for reading back, a small file that no runtime runs.
         opset: of the standard operators, 20 or newer.
         seed: of the random weights.
 
@@ -51,6 +52,8 @@ def to_onnx(
         raise InputError(f"opset {opset} cannot be written", hint=f"{OPSET} to {newest}")
     _check_types(graph)
     writer = _written(graph)
+    if isinstance(weights, str) and weights == "none":
+        return _store(onnx, graph, writer, path, opset, None)
     source = source_of(graph, writer.parameters, "random" if weights is None else weights, seed)
     return _store(onnx, graph, writer, path, opset, source)
 
@@ -110,7 +113,7 @@ def source_of(
 
     if isinstance(weights, str):
         if weights not in ("zeros", "random"):
-            raise InputError(f"weights {weights!r} are not known", hint="zeros, random or a state_dict")
+            raise InputError(f"weights {weights!r} are not known", hint="zeros, random, none or a state_dict")
         if weights == "zeros":
             return lambda name: np.broadcast_to(np.float32(0), parameters[name].shape)
         return lambda name: _random(name, parameters[name].shape, seed)
@@ -158,11 +161,11 @@ def _array(tensor: Any) -> Any:
 
 
 def _store(
-    onnx: Any, graph: Graph, writer: Writer, path: Path, opset: int, source: Callable[[str], Any]
+    onnx: Any, graph: Graph, writer: Writer, path: Path, opset: int, source: Callable[[str], Any] | None
 ) -> Path:
     """Writes the model, with its weights inside or beside it, under other names until all is there."""
     inline = sum(c.values.nbytes for c in writer.constants.values())
-    total = inline + sum(t.nbytes for t in writer.parameters.values())
+    total = inline + (sum(t.nbytes for t in writer.parameters.values()) if source else 0)
     if inline > LARGEST_FILE:
         raise InputError(
             f"has {fmt(inline, 'B')} of constants, beyond what an ONNX file holds", where=graph.name
@@ -171,7 +174,12 @@ def _store(
     beside = path.with_name(f"{path.name}.data")
     parts = [path.with_name(f".{path.name}.part"), path.with_name(f".{beside.name}.part")]
     try:
-        if total > LARGEST_FILE:
+        if source is None:
+            stored = [
+                onnx.TensorProto(name=n, data_type=ELEMENTS[t.dtype], dims=t.shape)
+                for n, t in writer.parameters.items()
+            ]
+        elif total > LARGEST_FILE:
             with parts[1].open("wb") as handle:
                 stored = [
                     _outside(onnx, handle, name, tensor, source(name), beside.name)

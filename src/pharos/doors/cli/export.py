@@ -35,7 +35,7 @@ def export(
     ] = "",
     weights: Annotated[
         str | None,
-        typer.Option("--weights", "-w", help="random (default), zeros, or a .safetensors, .pt or .npz file."),
+        typer.Option("--weights", "-w", help="random (default), zeros, none (shapes alone), or a .safetensors, .pt or .npz file."),
     ] = None,
     batch: Batch = "1",
     context: Context = None,
@@ -58,7 +58,7 @@ def export(
     work = asked(batch, context, precision, prefill, decode)
     graph = load(model, sizes(dim), shapes(input)).graph(work)
     given: Weights | None = weights
-    if weights is not None and weights not in ("random", "zeros"):
+    if weights is not None and weights not in ("random", "zeros", "none"):
         from pharos.convert.weights import read_weights
 
         given = read_weights(weights)
