@@ -135,3 +135,55 @@ def test_attention_of_torch(layer):
     # three projections and one back, scores and their product with values; and the feed-forward part
     macs = 2 * 5 * 4 * 32 * 32 + 2 * 2 * 5 * 5 * 32
     assert count(graph).macs == macs + (0 if len(args) == 3 else 2 * 2 * 5 * 32 * 64)
+
+
+class Loop(nn.Module):
+    """A recurrence as a loop over cells."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell(8, 12)
+
+    def forward(self, x):
+        h = x.new_zeros(x.shape[0], 12)
+        state = (h, h) if isinstance(self.cell, nn.LSTMCell) else h
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], state)
+        return state
+
+
+@pytest.mark.parametrize(
+    ("cell", "whole", "name"),
+    [(nn.LSTMCell, nn.LSTM, "LSTM layer"), (nn.GRUCell, nn.GRU, "GRU layer"),
+     (nn.RNNCell, nn.RNN, "recurrent layer")],
+)  # fmt: skip
+def test_a_loop_over_cells_is_a_recurrence(cell, whole, name):
+    x = torch.zeros(2, 6, 8)
+    loop, layer = trace(Loop(cell), x).graph(), trace(whole(8, 12, batch_first=True), x).graph()
+    assert count(loop).macs == count(layer).macs
+    assert count(loop).parameters == count(layer).parameters
+    found = recognise(loop)
+    assert (found.family, found.count(name)) == ("rnn", 1)
+    assert [b.block for b in found.blocks] == [name]
+    assert recognise(layer).count(name) == 1
+
+
+@pytest.mark.parametrize("scale", ["q", "scores"])
+@pytest.mark.parametrize("kind", ["add", "fill"])
+def test_masks_of_an_input_stay(scale, kind):
+    """A mask that is not known before the run is a bias."""
+
+    class Masked(nn.Module):
+        def forward(self, q, k, v, mask):
+            q = q * 0.5 if scale == "q" else q
+            scores = q @ k.mT
+            scores = scores if scale == "q" else scores * 0.5
+            scores = scores + mask if kind == "add" else scores.masked_fill(mask > 0, -1e9)
+            return scores.softmax(-1) @ v
+
+    inputs = [torch.randn(2, 3, 5, 4) for _ in range(3)]
+    inputs.append(torch.randn(2, 1, 5, 5))
+    graph = trace(Masked(), *inputs).graph(Workload(batch=2))
+    (node,) = [n for n in graph.nodes if n.op.kind == "attention"]
+    assert (len(node.inputs), node.op.causal) == (4, False)
+    assert torch.allclose(to_torch(graph)(*inputs), Masked()(*inputs), atol=1e-6)

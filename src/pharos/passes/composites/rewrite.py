@@ -15,8 +15,9 @@ from pharos.ops.stored import Stored
 from pharos.quantity.errors import PharosError
 from pharos.quantity.sizes import Size, is_symbol, same, same_shape
 
-# Kinds that hand their only input on as it is, at inference or in another element type.
-SAME_KINDS = frozenset({"dropout", "cast", "contiguous", "identity"})
+# Kinds that hand their only input on as it is.
+SAME_KINDS = frozenset({"dropout", "clone", "identity"})
+FLOATS = frozenset({"fp64", "fp32", "bf16", "fp16", "fp8"})
 
 
 class Mismatch(Exception):
@@ -377,10 +378,15 @@ class Level:
 
 
 def hands_on(node: Node) -> bool:
-    """Whether an operator's output is its first input, numbers unchanged."""
-    if isinstance(node.op, Activation):
-        return node.op.function == "identity"
-    return node.op.kind in SAME_KINDS
+    """Whether an operator's output is its first input, numbers and shape unchanged."""
+    op = node.op
+    if isinstance(op, Activation):
+        return op.function == "identity"
+    if op.kind == "cast":
+        return node.ins[0].dtype in FLOATS and node.outs[0].dtype in FLOATS
+    if isinstance(op, Reshape):
+        return same_shape(node.ins[0].shape, node.outs[0].shape)
+    return op.kind in SAME_KINDS
 
 
 def multiplier(node: Node) -> float | None:

@@ -177,6 +177,10 @@ def feed_forward(found: Found) -> None:
             found.of_region[region.add.name] = region, made
 
 
+def _touches(found: Found, region: Region, names: set[str]) -> bool:
+    return bool(names) and any(found.named(n) in names for n in region.branch)
+
+
 def _feed_forward(found: Found, nodes: Iterable[Node]) -> Block | None:
     nodes = list(nodes)
     linears = [n for n in nodes if n.op.kind == "linear"]
@@ -186,6 +190,10 @@ def _feed_forward(found: Found, nodes: Iterable[Node]) -> Block | None:
         return None
     split = any(n.op.kind in ("split", "slice") for n in nodes)
     gate = next((p for p in products if _gates(found.view, p)), None)
+    ends = gate if gate is not None else acts[0]
+    last = found.view.next(ends.outputs[0], VIEWS | NORMS)
+    if last is None or last.op.kind not in LINEARS:
+        return None
     if gate is not None and (len(linears) == 3 or split):
         function = _gates(found.view, gate)
         return found.add("gated feed-forward", "", nodes, GATED.get(function, function))

@@ -1,8 +1,11 @@
 """Blocks for sequences: recurrent layers, additive attention, state-space and RWKV layers."""
 
+from collections.abc import Callable
+
 from pharos.graph.graph import Node
 from pharos.passes.recognise.blocks import BLOCK, PART, Found, rule
-from pharos.passes.recognise.view import CONVS, Region
+from pharos.passes.recognise.view import CONVS, Region, View
+from pharos.quantity.sizes import same
 
 RECURRENT = {
     "lstm": "LSTM layer",
@@ -13,8 +16,10 @@ RECURRENT = {
 }
 SCANS = {"selective_scan": "Mamba block", "ssd": "Mamba-2 block", "wkv": "RWKV time mixing"}
 
-# Steps in a row that make a scan.
-STEPS = 4
+# What a layer is by the gates of its cell.
+CELLS = {4: "LSTM layer", 3: "GRU layer", 1: "recurrent layer"}
+# Steps in a row that make a scan or a recurrence, and operators that a cell has at most.
+STEPS, CELL = 4, 40
 
 
 @rule(PART)
@@ -28,6 +33,43 @@ def recurrent(found: Found) -> None:
         details += [f"{layers} layers"] if layers > 1 else []
         family = "dlrm" if node.op.kind == "augru" else "rnn"
         found.add(RECURRENT[node.op.kind], family, [node], ", ".join(details))
+
+
+@rule(PART)
+def recurrence_written_out(found: Found) -> None:
+    """A loop over cells: products with one matrix, each of what came of the one before."""
+    view = found.view
+    users: dict[str, list[Node]] = {}
+    for node in view.nodes:
+        if node.op.kind == "linear":
+            name = node.tied.get("weight") or node.parameter("weight")
+            users.setdefault(name, []).append(node)
+    for steps in users.values():
+        if len(steps) < STEPS or not all(map(_leads_to(view), steps, steps[1:])):
+            continue
+        out, state = steps[0].op.out_features, steps[0].op.in_features  # type: ignore[attr-defined]
+        cell = next((name for gates, name in CELLS.items() if same(out, gates * state)), "")
+        if cell:
+            # the products with the inputs, one a step, as wide as those with the state
+            beside = [n for other in users.values() if len(other) == len(steps) for n in other]
+            wide = [n for n in beside if n.op.out_features == steps[0].op.out_features]  # type: ignore[attr-defined]
+            found.add(cell, "rnn", [*steps, *wide], f"{len(steps)} steps written out")
+
+
+def _leads_to(view: View) -> Callable[[Node, Node], bool]:
+    def leads(first: Node, second: Node) -> bool:
+        """Whether a node's result is used for another's input, within a cell's operators."""
+        queue, seen = list(second.inputs), set[str]()
+        while queue and len(seen) < CELL:
+            node = view.maker(queue.pop())
+            if node is first:
+                return True
+            if node is not None and node.name not in seen and node.op.kind != "linear":
+                seen.add(node.name)
+                queue.extend(node.inputs)
+        return False
+
+    return leads
 
 
 @rule(PART)
