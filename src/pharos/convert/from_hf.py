@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -31,6 +32,10 @@ _ROPE_NEEDS = {
     "yarn": ("original_max_position_embeddings",),
     "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
 }
+
+
+class NotExpressed(InputError):
+    """A feature that the blocks of Pharos do not express."""
 
 
 class Config:
@@ -150,11 +155,12 @@ class Config:
         """Raises for a key whose value would change the count in a way that is not expressed.
 
         Raises:
-            InputError: a value other than the harmless ones.
+            NotExpressed: a value other than the harmless ones.
         """
         for key, fine in harmless.items():
             if self.get(key) not in (None, *fine):
-                raise self.wrong(key, f"is {self.data[key]!r}: Pharos would miscount it and refuses")
+                why = f"is {self.data[key]!r}: Pharos would miscount it and refuses"
+                raise NotExpressed(why, where=self.where(key))
 
     def layer_types(self, layers: int, allowed: tuple[str, ...]) -> list[str] | None:
         """The kind of each layer, if the file says so."""
@@ -236,5 +242,15 @@ def from_hf_config(path: str | Path, name: str = "") -> Model:
     read, defaults = kinds[kind]
     try:
         return read(name, Config(data, defaults, document.path))
+    except NotExpressed as refusal:
+        # transformers builds what a reader would miscount, where it is installed
+        if find_spec("torch") is None or find_spec("transformers") is None:
+            raise
+        from pharos.convert.hf_trace import from_transformers
+
+        try:
+            return from_transformers(data, name, document.path)
+        except PharosError:
+            raise refusal from None
     except PharosError as error:
         raise error if str(path) in str(error) else error.at(str(path)) from None

@@ -42,7 +42,7 @@ DEEPSEEK = {
 }  # fmt: skip
 
 
-def _shared(config: Config, **found: Any) -> dict[str, Any]:
+def shared(config: Config, **found: Any) -> dict[str, Any]:
     """Sizes, heads, activation, norm and positions as most configs write them."""
     found |= {ours: config.whole(theirs) for ours, theirs in SIZES.items() if ours not in found}
     found.setdefault("kv_heads", config.whole("num_key_value_heads", found["heads"]))
@@ -64,12 +64,12 @@ def _shared(config: Config, **found: Any) -> dict[str, Any]:
     return found
 
 
-def _model(name: str, **found: Any) -> Model:
+def model_of(name: str, **found: Any) -> Model:
     sizes = Decoder(**found)
     return Model(name=name, family="transformer", build=lambda work: decoder(name, work, sizes))
 
 
-def _cycle(layers: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+def cycle(layers: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     """The shortest round that, repeated, gives every layer."""
     for period in range(1, len(layers) + 1):
         if all(layer == layers[i % period] for i, layer in enumerate(layers)):
@@ -77,7 +77,7 @@ def _cycle(layers: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     return tuple(layers)
 
 
-def _windows(config: Config, found: dict[str, Any], kinds: list[str] | None) -> dict[str, Any]:
+def windows(config: Config, found: dict[str, Any], kinds: list[str] | None) -> dict[str, Any]:
     """Which layers see a window only: those named sliding, or all of them where nothing is named."""
     width = config.count("sliding_window")
     if not width or width >= found["max_context"]:
@@ -85,7 +85,7 @@ def _windows(config: Config, found: dict[str, Any], kinds: list[str] | None) -> 
     if kinds is None:
         return {"window": width}
     local = {"sliding_attention": {"window": width}, "full_attention": {}}
-    return {"round": _cycle([local[kind] for kind in kinds])}
+    return {"round": cycle([local[kind] for kind in kinds])}
 
 
 _KINDS = ("sliding_attention", "full_attention")
@@ -94,43 +94,43 @@ _KINDS = ("sliding_attention", "full_attention")
 @reader("llama", **LLAMA)
 def _llama(name: str, config: Config) -> Model:
     config.refuse(num_local_experts=(0, 1), num_experts=(0, 1), n_routed_experts=(0,), kv_lora_rank=(0,))
-    return _model(name, **_shared(config))
+    return model_of(name, **shared(config))
 
 
 @reader("mistral", **MISTRAL)
 def _mistral(name: str, config: Config) -> Model:
-    found = _shared(config)
-    return _model(name, **found, **_windows(config, found, None))
+    found = shared(config)
+    return model_of(name, **found, **windows(config, found, None))
 
 
 @reader("phi3", **LLAMA | {"hidden_size": 3072, "intermediate_size": 8192, "vocab_size": 32064,
                            "max_position_embeddings": 4096, "rms_norm_eps": 1e-5})  # fmt: skip
 def _phi3(name: str, config: Config) -> Model:
-    found = _shared(config, style="phi3")
-    return _model(name, **found, **_windows(config, found, None))
+    found = shared(config, style="phi3")
+    return model_of(name, **found, **windows(config, found, None))
 
 
 @reader("qwen2", **QWEN)
 def _qwen2(name: str, config: Config) -> Model:
-    found = _shared(config, attention_bias="qkv")
+    found = shared(config, attention_bias="qkv")
     kinds = config.layer_types(found["layers"], _KINDS)
     if kinds is None and config.flag("use_sliding_window"):
         full = config.count("max_window_layers")
         kinds = ["full_attention" if i < full else "sliding_attention" for i in range(found["layers"])]
-    return _model(name, **found, **(_windows(config, found, kinds) if kinds else {}))
+    return model_of(name, **found, **(windows(config, found, kinds) if kinds else {}))
 
 
 @reader("qwen3", **QWEN | {"head_dim": 128})
 def _qwen3(name: str, config: Config) -> Model:
     config.refuse(use_sliding_window=(False,))
-    return _model(name, **_shared(config, qk_norm="rms"))
+    return model_of(name, **shared(config, qk_norm="rms"))
 
 
 @reader("mixtral", **MIXTRAL)
 def _mixtral(name: str, config: Config) -> Model:
     experts, top_k = config.whole("num_local_experts"), config.whole("num_experts_per_tok")
-    found = _shared(config, experts=experts, top_k=top_k)
-    return _model(name, **found, **_windows(config, found, None))
+    found = shared(config, experts=experts, top_k=top_k)
+    return model_of(name, **found, **windows(config, found, None))
 
 
 @reader("qwen3_moe", **QWEN | {
@@ -139,12 +139,12 @@ def _mixtral(name: str, config: Config) -> Model:
 def _qwen3_moe(name: str, config: Config) -> Model:
     config.refuse(use_sliding_window=(False,), decoder_sparse_step=(1,), mlp_only_layers=([],))
     experts = config.whole("num_experts" if config.get("num_experts") else "num_local_experts")
-    found = _shared(
+    found = shared(
         config, qk_norm="rms", experts=experts, top_k=config.whole("num_experts_per_tok"),
         expert_size=config.whole("moe_intermediate_size"),
         routing={"scoring": "softmax", "normalise": config.flag("norm_topk_prob")},
     )  # fmt: skip
-    return _model(name, **found)
+    return model_of(name, **found)
 
 
 @reader("gpt2", n_layer=12, n_embd=768, n_head=12, vocab_size=50257, n_positions=1024,
@@ -152,14 +152,14 @@ def _qwen3_moe(name: str, config: Config) -> Model:
 def _gpt2(name: str, config: Config) -> Model:
     config.refuse(add_cross_attention=(False,))
     width = config.whole("n_embd")
-    found = _shared(
+    found = shared(
         config, layers=config.whole("n_layer"), hidden_size=width, heads=config.whole("n_head"),
         kv_heads=config.whole("n_head"), ffn_size=config.whole("n_inner", 4 * width),
         max_context=config.whole("n_positions"), gated=False, norm="layer", position="learned",
         attention_bias="qkvo", mlp_bias=True, activation=config.activation("activation_function"),
         norm_eps=config.number("layer_norm_epsilon"),
     )  # fmt: skip
-    return _model(name, **found)
+    return model_of(name, **found)
 
 
 @reader("bloom", n_layer=2, hidden_size=64, n_head=8, vocab_size=250880, tie_word_embeddings=True,
@@ -167,27 +167,27 @@ def _gpt2(name: str, config: Config) -> Model:
 def _bloom(name: str, config: Config) -> Model:
     config.refuse(apply_residual_connection_post_layernorm=(False,))
     width, heads = config.whole("hidden_size"), config.whole("n_head")
-    found = _shared(
+    found = shared(
         config, layers=config.whole("n_layer"), heads=heads, kv_heads=heads, ffn_size=4 * width,
         # ALiBi has no limit of its own; the published models were trained with 2048 tokens
         max_context=config.whole("seq_length", 2048), gated=False, norm="layer", position="alibi",
         attention_bias="qkvo", mlp_bias=True, activation="gelu_tanh", embedding_norm=True, style="bloom",
         norm_eps=config.number("layer_norm_epsilon"),
     )  # fmt: skip
-    return _model(name, **found)
+    return model_of(name, **found)
 
 
 @reader("gemma", **GEMMA2 | {
     "num_hidden_layers": 28, "hidden_size": 3072, "num_attention_heads": 16, "num_key_value_heads": 16,
     "intermediate_size": 24576, "hidden_act": "gelu_pytorch_tanh"})  # fmt: skip
 def _gemma(name: str, config: Config) -> Model:
-    return _model(name, **_shared(config, norm="rms_offset", embedding_scale=True))
+    return model_of(name, **shared(config, norm="rms_offset", embedding_scale=True))
 
 
 def _gemma_later(config: Config, **found: Any) -> dict[str, Any]:
     config.refuse(use_bidirectional_attention=(False,))
     scalar = config.number("query_pre_attn_scalar")
-    return _shared(
+    return shared(
         config, norm="rms_offset", embedding_scale=True, post_norms=True,
         activation=config.activation("hidden_activation"),
         attention_scale=None if scalar is None else scalar**-0.5,
@@ -201,7 +201,7 @@ def _gemma2(name: str, config: Config) -> Model:
     found = _gemma_later(config)
     kinds = config.layer_types(found["layers"], _KINDS)
     kinds = kinds or [_KINDS[i % 2] for i in range(found["layers"])]
-    return _model(name, **found, **_windows(config, found, kinds))
+    return model_of(name, **found, **windows(config, found, kinds))
 
 
 @reader("gemma3_text", **GEMMA2 | {"vocab_size": 262208, "max_position_embeddings": 131072,
@@ -218,7 +218,7 @@ def _gemma3(name: str, config: Config) -> Model:
         near = float(held.get("rope_theta", 10000.0))
     sliding = {"window": config.whole("sliding_window"), "rope_theta": near, "rope_scaling": {}}
     local = {"sliding_attention": sliding, "full_attention": {}}
-    return _model(name, **found, round=_cycle([local[kind] for kind in kinds]))
+    return model_of(name, **found, round=cycle([local[kind] for kind in kinds]))
 
 
 def _deepseek(name: str, config: Config, routing: dict[str, Any]) -> Model:
@@ -235,7 +235,7 @@ def _deepseek(name: str, config: Config, routing: dict[str, Any]) -> Model:
         scale *= (0.1 * slowed["mscale_all_dim"] * log(slowed["factor"]) + 1) ** 2
     if groups > 1 and config.get("topk_method") != "greedy":
         routing |= {"groups": groups, "top_groups": config.whole("topk_group")}
-    found = _shared(
+    found = shared(
         config, head_dim=latent["nope_dim"] + latent["rope_dim"], latent=latent, attention_scale=scale,
         rotary_interleaved=config.get("rope_interleave", True), experts=config.whole("n_routed_experts"),
         top_k=config.whole("num_experts_per_tok"), expert_size=wide, rotary_width=0,
@@ -243,7 +243,7 @@ def _deepseek(name: str, config: Config, routing: dict[str, Any]) -> Model:
         routing=routing | {"scale": config.number("routed_scaling_factor", 1.0)},
         first=({"experts": 0},) * config.count("first_k_dense_replace"),
     )  # fmt: skip
-    return _model(name, **found)
+    return model_of(name, **found)
 
 
 @reader("deepseek_v2", **LLAMA | DEEPSEEK | {
@@ -269,14 +269,14 @@ def _deepseek_v3(name: str, config: Config) -> Model:
         attention_bias=True, rope_theta=150000.0)  # fmt: skip
 def _gpt_oss(name: str, config: Config) -> Model:
     config.refuse(swiglu_alpha=(1.702,), swiglu_limit=(7.0,))
-    found = _shared(
+    found = shared(
         config, sinks=True, experts=config.whole("num_local_experts"),
         top_k=config.whole("num_experts_per_tok"), routing={"bias": True}, style="gpt_oss",
         expert_form={"bias": True, "transposed": True, "clamped": True},
     )  # fmt: skip
     kinds = config.layer_types(found["layers"], _KINDS)
     kinds = kinds or [_KINDS[i % 2] for i in range(found["layers"])]
-    return _model(name, **found, **_windows(config, found, kinds))
+    return model_of(name, **found, **windows(config, found, kinds))
 
 
 @reader("llama4_text", num_hidden_layers=48, hidden_size=5120, intermediate_size=8192,
@@ -298,14 +298,14 @@ def _llama4(name: str, config: Config) -> Model:
     for i in range(layers):
         change: dict[str, Any] = {} if ropes[i] else {"position": "none", "chunk": 0}
         changes.append(change if i in routed else change | {"experts": 0})
-    found = _shared(
+    found = shared(
         config, ffn_size=config.whole("intermediate_size_mlp"), chunk=config.count("attention_chunk_size"),
         rotary_interleaved=True, qk_norm="l2_after" if config.flag("use_qk_norm") else "none",
         experts=config.whole("num_local_experts"), top_k=config.whole("num_experts_per_tok"),
         expert_size=wide, shared_size=wide, routing={"scoring": "sigmoid"}, style="llama4",
-        expert_form={"transposed": True, "scale_input": True}, round=_cycle(changes),
+        expert_form={"transposed": True, "scale_input": True}, round=cycle(changes),
     )  # fmt: skip
-    return _model(name, **found)
+    return model_of(name, **found)
 
 
 def _named(config: Config, **keys: str) -> dict[str, Any]:
@@ -320,12 +320,12 @@ def _named(config: Config, **keys: str) -> dict[str, Any]:
 def _gpt_neox(name: str, config: Config) -> Model:
     width = config.whole("hidden_size") // config.whole("num_attention_heads")
     part = config.rope("partial_rotary_factor") or config.get("rotary_pct") or 0.25
-    found = _shared(
+    found = shared(
         config, gated=False, norm="layer", mlp_bias=True, rotary_width=int(width * part), style="gpt_neox",
         norm_eps=config.number("layer_norm_eps"),
         parallel=2 if config.get("use_parallel_residual", True) else 0,
     )  # fmt: skip
-    return _model(name, **found)
+    return model_of(name, **found)
 
 
 @reader("opt", vocab_size=50272, hidden_size=768, num_hidden_layers=12, ffn_dim=3072, num_attention_heads=12,
@@ -336,13 +336,13 @@ def _opt(name: str, config: Config) -> Model:
         layer_norm_elementwise_affine=(True,),
     )  # fmt: skip
     bias = bool(config.get("enable_bias", True))
-    found = _shared(
+    found = shared(
         config, ffn_size=config.whole("ffn_dim"), activation=config.activation("activation_function"),
         kv_heads=config.whole("num_attention_heads"), gated=False, norm="layer", position="learned",
         attention_bias="qkvo" if bias else "none", mlp_bias=bias, extra_positions=2, style="opt",
         norm_sums=not config.get("do_layer_norm_before", True),
     )  # fmt: skip
-    return _model(name, **found)
+    return model_of(name, **found)
 
 
 @reader("falcon", vocab_size=65024, hidden_size=4544, num_hidden_layers=32, num_attention_heads=71,
@@ -356,13 +356,13 @@ def _falcon(name: str, config: Config) -> Model:
     if not grouped and config.get("multi_query", True):
         kv_heads = 1
     bias = config.flag("bias")
-    found = _shared(
+    found = shared(
         config, kv_heads=kv_heads, ffn_size=config.whole("ffn_hidden_size", 4 * width), gated=False,
         norm="layer", norm_eps=config.number("layer_norm_epsilon"), mlp_bias=bias,
         activation=config.activation("activation"), attention_bias="qkvo" if bias else "none",
         parallel=2 if grouped else 1, style="falcon_grouped" if grouped or kv_heads > 1 else "falcon",
     )  # fmt: skip
-    return _model(name, **found)
+    return model_of(name, **found)
 
 
 @reader("phi", vocab_size=51200, hidden_size=2048, intermediate_size=8192, num_hidden_layers=24,
@@ -372,11 +372,11 @@ def _phi(name: str, config: Config) -> Model:
     config.refuse(qk_layernorm=(False,))
     width = config.whole("hidden_size") // config.whole("num_attention_heads")
     part = config.rope("partial_rotary_factor") or 0.5
-    found = _shared(
+    found = shared(
         config, gated=False, norm="layer", norm_eps=config.number("layer_norm_eps"), attention_bias="qkvo",
         mlp_bias=True, parallel=1, head_bias=True, rotary_width=int(width * part), style="phi",
     )  # fmt: skip
-    return _model(name, **found)
+    return model_of(name, **found)
 
 
 @reader("gptj", vocab_size=50400, n_positions=2048, n_embd=4096, n_layer=28, n_head=16, rotary_dim=64,
@@ -384,9 +384,9 @@ def _phi(name: str, config: Config) -> Model:
 def _gptj(name: str, config: Config) -> Model:
     found = _named(config, layers="n_layer", hidden_size="n_embd", heads="n_head", max_context="n_positions")
     found["ffn_size"] = config.whole("n_inner", 4 * found["hidden_size"])
-    found = _shared(
+    found = shared(
         config, **found, activation=config.activation("activation_function"), mlp_bias=True, parallel=1,
         norm_eps=config.number("layer_norm_epsilon"), rotary_width=config.count("rotary_dim"),
         rotary_interleaved=True, head_bias=True, attention_bias="none", style="gptj",
     )  # fmt: skip
-    return _model(name, **found)
+    return model_of(name, **found)

@@ -19,6 +19,7 @@ def _bert(name: str, config: Config) -> Model:
     return _encoder(name, config, 0)
 
 
+@reader("camembert", "xlm-roberta", **BERT)
 @reader("roberta", **BERT | {"vocab_size": 50265})
 def _roberta(name: str, config: Config) -> Model:
     # positions count from the padding token's number on: the first rows of the table are never used

@@ -102,6 +102,13 @@ STYLES = {
         feeds=("fc_in", "fc_out"),
     ),
     "gpt_oss": Names(router="router"),
+    "starcoder2": Names(feeds=("c_fc", "c_proj")),
+    "glm": Names(gated_feeds=("gate_up_proj", "down_proj")),
+    "glm4": Names(
+        gated_feeds=("gate_up_proj", "down_proj"),
+        post_norms=("input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm",
+                    "post_mlp_layernorm"),
+    ),
     "llama4": Names(feed_forward="feed_forward", router="router", shared="shared_expert"),
 }  # fmt: skip
 
