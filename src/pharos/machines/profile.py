@@ -30,6 +30,9 @@ class Curve:
         reduction_half: MACs per output at which half of `compute` is reached; short sums are slow.
         error: standard deviation of log(measured / predicted) on cases left out of the fit.
         evidence: what it was fitted on, or why it is assumed.
+        form: the closed form of `predict.kernels` that takes over, with its `constants`, `correction` (columns
+            of `predict.kernels.base.Residual`) and `errors` by regime; None for the formula of `predict.kernel`,
+            whose constants are the ones above.
     """
 
     compute: float
@@ -38,6 +41,10 @@ class Curve:
     sharpness: float
     error: float
     evidence: Evidence
+    form: str | None = None
+    constants: dict[str, float] = field(default_factory=dict)
+    correction: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
     width_half: float = 0.0
     reduction_half: float = 0.0
     bandwidth_bytes_per_s: float | None = None
@@ -73,8 +80,8 @@ class Profile:
     runtimes: dict[str, dict[str, Any]] = field(default_factory=dict)
     energy: EnergyModel | None = None
 
-    def curve(self, cost_class: str, dtype: str, phase: str) -> Curve:
-        """The curve for an operator class under a dtype and phase.
+    def curves(self, cost_class: str, dtype: str, phase: str) -> list[Curve]:
+        """The curves for an operator class under a dtype and phase, the most fitting first.
 
         Raises:
             InputError: the profile has no curve for the class.
@@ -88,17 +95,30 @@ class Profile:
             wrong_phase = curve.phase is not None and curve.phase != phase
             return (wrong_phase, bool(curve.dtypes) and dtype not in curve.dtypes)
 
-        return min(curves, key=distance)
+        return sorted(curves, key=distance)
+
+    def curve(self, cost_class: str, dtype: str, phase: str) -> Curve:
+        """The most fitting curve; see `curves`."""
+        return self.curves(cost_class, dtype, phase)[0]
 
 
 def _curve(data: dict[str, Any], source: str) -> Curve:
     known = Kind(data.get("known", "assumed"))
     where = str(data.get("fitted_on") or data.get("source") or source)
     rows = f", {data['rows']} rows" if data.get("rows") else ""
+    constants = {str(k): float(v) for k, v in (data.get("constants") or {}).items()}
+    # a correction is written as one line of numbers a column: YAML would take long over a thousand scalars
+    correction = {
+        str(k): tuple(map(float, str(v).split())) for k, v in (data.get("correction") or {}).items()
+    }
     return Curve(
-        compute=float(data["compute"]),
-        bandwidth=float(data.get("bandwidth") or 1.0),
-        launch_s=float(data.get("launch_s") or 0.0),
+        form=data.get("form"),
+        constants=constants,
+        correction=correction,
+        errors={str(k): float(v) for k, v in (data.get("errors") or {}).items()},
+        compute=float(data.get("compute", constants.get("peak", 1.0))),
+        bandwidth=float(data.get("bandwidth") or constants.get("bandwidth", 1.0)),
+        launch_s=float(data.get("launch_s") or constants.get("launch_us", 0.0) * 1e-6),
         sharpness=float(data.get("sharpness") or 3.0),
         error=float(data["error"]),
         evidence=Evidence(kind=known, where=where + rows, error=float(data["error"])),

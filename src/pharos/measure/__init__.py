@@ -1,1 +1,1 @@
-"""Measure: run it and time it."""
+"""Measure: fit the constants of the closed forms to measured rows."""

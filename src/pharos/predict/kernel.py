@@ -1,6 +1,7 @@
-"""Kernel time: one closed form over sizes, with constants per operator class."""
+"""Kernel time: by the closed form of the operator's class where a profile has one, else by a roofline."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pharos.graph.op import Op
 from pharos.machines.machine import Known, Machine
@@ -9,6 +10,9 @@ from pharos.passes.fuse import Kernel
 from pharos.quantity.dtypes import BITS, Precision
 from pharos.quantity.evidence import Evidence, assumed, merge
 from pharos.quantity.sizes import Size, is_array, maximum
+
+if TYPE_CHECKING:
+    from pharos.predict.kernels.base import Residual
 
 # Vector operations one exponential, root or division stands for. Assumed: 10 lies between a GPU's
 # special-function units (4 to 8 lanes of time) and scalar library code on small cores (20 and more).
@@ -74,7 +78,7 @@ class KernelTime:
     serial_s: Size
     latency_s: Size
     traffic_bytes: Size
-    error: float
+    error: Size
     evidence: tuple[Evidence, ...]
 
 
@@ -82,6 +86,9 @@ def kernel_time(
     kernel: Kernel, machine: Machine, profile: Profile, precision: Precision, phase: str
 ) -> KernelTime | None:
     """Time of one launch; None where a figure it needs is unknown.
+
+    The most fitting curve of the profile decides: one with a `form` by that closed form of
+    `predict.kernels`, one without, or a kernel or sizes (symbols) that the form does not describe, by
 
     t = launch + (compute^p + data^p)^(1/p), compute = 2 MACs / (peak x efficiency) + vector work,
     data = bytes / (bandwidth x efficiency); vector work runs at the fp32 vector peak where that is known.
@@ -91,7 +98,72 @@ def kernel_time(
     """
     lead = kernel.lead
     dtype = compute_dtype(precision)
-    curve = profile.curve(lead.cost_class, dtype, phase)
+    for curve in profile.curves(lead.cost_class, dtype, phase):
+        if curve.form is None:
+            return _roofline(kernel, machine, curve, dtype)
+        found = _formed(kernel, machine, curve, dtype)
+        if found is not None:
+            return found
+    return None
+
+
+def _formed(kernel: Kernel, machine: Machine, curve: Curve, dtype: str) -> KernelTime | None:
+    """Time by a closed form of `predict.kernels`; None where it does not describe kernel or machine."""
+    rate = rate_of(machine, curve.peak_dtype or dtype)
+    bandwidth, units = machine.bandwidth_bytes_per_s.value, machine.cores.value
+    if rate.ops_per_s is None or not bandwidth or not units:
+        return None
+    from pharos.predict.kernels import FORMS, evaluate
+    from pharos.predict.kernels.base import Device
+    from pharos.predict.kernels.shapes import sizes_of
+
+    form = FORMS[curve.form or ""]
+    device = Device(units=units, ops_per_s=rate.ops_per_s, bytes_per_s=bandwidth,
+                    cache_bytes=machine.cache_bytes.value or 0.0)  # fmt: skip
+    work = kernel.work
+    scalar = work.vector_flops + TRANSCENDENTAL_FLOPS * work.transcendentals
+    sizes = sizes_of(form.name, kernel, machine.vector_peak("fp32").value, scalar)
+    found = None if sizes is None else evaluate(form, curve.constants, _correction(curve), sizes, device)
+    if found is None:
+        return None
+    parts, regime = found
+    error = _error(curve, regime)
+    evidence = merge((curve.evidence, rate.evidence, machine.bandwidth_bytes_per_s.evidence))
+    return KernelTime(
+        parts.compute, parts.data, parts.fixed, 0.0, parts.total, kernel.traffic.total,
+        (error**2 + rate.error**2) ** 0.5, evidence,
+    )  # fmt: skip
+
+
+def _correction(curve: Curve) -> "Residual | None":
+    if not curve.correction:
+        return None
+    import numpy as np
+
+    from pharos.predict.kernels.base import Residual
+
+    scales, weights = np.array(curve.correction["scales"]), np.array(curve.correction["weights"])
+    points = np.array([curve.correction[f"x{i}"] for i in range(len(scales))]).T
+    return Residual(points=points, scales=scales, weights=weights)
+
+
+def _error(curve: Curve, regime: Any) -> Any:
+    """The error of the regime that most of the time falls into, where a profile tells them apart."""
+    if not curve.errors:
+        return curve.error
+    if isinstance(regime, str):
+        return curve.errors.get(regime, curve.error)
+    import numpy as np
+
+    found = np.full(np.shape(regime), curve.error)
+    for name, error in curve.errors.items():
+        found[regime == name] = error
+    return found
+
+
+def _roofline(kernel: Kernel, machine: Machine, curve: Curve, dtype: str) -> KernelTime | None:
+    """Time by the formula of `kernel_time` alone."""
+    lead = kernel.lead
     rate = rate_of(machine, curve.peak_dtype or dtype)
     vector = machine.vector_peak("fp32").value
     work, moved = kernel.work, kernel.traffic.total

@@ -1,0 +1,88 @@
+"""Kernels: closed forms of kernel time by operator class, one file each; `measure.fit` fits them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pharos.predict.kernels.attention import DECODE, PREFILL
+from pharos.predict.kernels.base import Device, Form, Parts, Residual
+from pharos.predict.kernels.conv import CONV
+from pharos.predict.kernels.gather import GATHER
+from pharos.predict.kernels.gemm import GEMM
+from pharos.predict.kernels.stream import STREAM
+from pharos.quantity.sizes import Size, is_array, is_symbol
+
+FORMS: dict[str, Form] = {f.name: f for f in (GEMM, PREFILL, DECODE, CONV, STREAM, GATHER)}
+
+
+def regime_of(parts: Parts) -> Any:
+    """What most of each time goes to: "launch", "compute" or "data"."""
+    import numpy as np
+
+    rest = np.where(parts.compute >= parts.data, "compute", "data")
+    return np.where(parts.fixed >= parts.total / 2, "launch", rest)
+
+
+def evaluate(
+    form: Form,
+    constants: Mapping[str, float],
+    residual: Residual | None,
+    sizes: Mapping[str, Size],
+    device: Device,
+) -> tuple[Parts, Any] | None:
+    """Parts of a kernel's time, residual included, and its regime; numbers for numbers, arrays for arrays.
+
+    None for symbols: a choice among kernels has no formula. Where one column of sizes decides all others,
+    such as the batch of a sweep, each value of it is computed once.
+    """
+    import numpy as np
+
+    values = list(sizes.values())
+    if any(is_symbol(v) for v in values):
+        return None
+    shape = np.broadcast_shapes(*[np.shape(v) for v in values])
+    columns = {k: np.broadcast_to(np.asarray(v, float), shape).reshape(-1) for k, v in sizes.items()}
+    varying = {k: columns[k] for k, v in sizes.items() if is_array(v)}
+    back = None
+    if varying and len(next(iter(varying.values()))) > DEDUPLICATED:
+        back = _repeats(varying)
+        if back is not None:
+            columns = {k: v[back[0]] for k, v in columns.items()}
+    parts = form.parts(constants, columns, device)
+    factor = np.exp(residual(form.features(columns, device))) if residual is not None else None
+    regimes = regime_of(parts)
+    count = len(next(iter(columns.values())))
+    found = [np.broadcast_to(v, count) for v in (parts.compute, parts.data, parts.fixed, parts.total)]
+    regimes = np.broadcast_to(regimes, count)
+    if factor is not None:
+        found = [v * factor for v in found]
+    if back is not None:
+        found, regimes = [v[back[1]] for v in found], regimes[back[1]]
+    if shape == ():
+        return Parts(*[float(v[0]) for v in found]), str(regimes[0])
+    return Parts(*[v.reshape(shape) for v in found]), regimes.reshape(shape)
+
+
+# Longer arrays are searched for repeated sizes first, in tables of at most so many entries.
+DEDUPLICATED = 256
+TABLE = 1 << 22
+
+
+def _repeats(columns: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """(first places, way back) of rows that differ, if one column tells them apart; else None."""
+    import numpy as np
+
+    for key in columns.values():
+        if not len(key) or key.min() < 0 or key.max() >= TABLE or (key != np.floor(key)).any():
+            continue
+        at = key.astype(np.intp)
+        first = np.full(int(at.max()) + 1, -1)
+        first[at[::-1]] = np.arange(len(at) - 1, -1, -1)
+        kept = first[first >= 0]
+        if len(kept) > len(key) // 4:
+            continue
+        rank = np.zeros(len(first), np.intp)
+        rank[first >= 0] = np.arange(len(kept))
+        back = rank[at]
+        if all(np.array_equal(column, column[kept][back]) for column in columns.values()):
+            return kept, back
+    return None

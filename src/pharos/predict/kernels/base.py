@@ -1,0 +1,142 @@
+"""What the closed forms of kernel time share: the device, the parts of a time, the residual."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# A column of sizes: float64 arrays that broadcast against each other.
+Column = Any
+Sizes = Mapping[str, Column]
+Constants = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """The figures of a machine that a closed form scales its constants by.
+
+    Args:
+        units: cores that run tiles independently (SMs, compute units).
+        ops_per_s: dense peak of the type that multiplies; bytes_per_s: of the main memory, specified.
+        cache_bytes: the last level on the chip; 0 where unknown.
+    """
+
+    units: float
+    ops_per_s: float
+    bytes_per_s: float
+    cache_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Seconds of one launch: the terms alone, and all of it.
+
+    Args:
+        compute, data: what arithmetic and memory would take alone.
+        fixed: launch and what does not shrink with the work; part of `total`.
+    """
+
+    compute: Column
+    data: Column
+    fixed: Column
+    total: Column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A closed form: sizes and constants to seconds.
+
+    Args:
+        name: what a profile calls it; sizes: the columns it reads.
+        constants: each with where a fit starts, how far, in the logarithm, it strays at first, and the most
+            it may become, where physics says so; all positive.
+        switches: regimes that a kernel library has or has not, each with its options, the usual one first.
+        parts: the formula. features: columns that the residual tells cases apart by, in octaves.
+    """
+
+    name: str
+    sizes: tuple[str, ...]
+    constants: Mapping[str, tuple[float, ...]]
+    parts: Callable[[Constants, Sizes, Device], Parts]
+    features: Callable[[Sizes, Device], Any]
+    switches: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def start(self) -> dict[str, float]:
+        """Constants before any fit."""
+        return {
+            **{k: v[0] for k, v in self.constants.items()},
+            **{k: options[0] for k, options in self.switches.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residual:
+    """log(measured / closed form) as a smooth function of the features, from points that were measured.
+
+    A sum of Matern 3/2 kernels, sum_i weight_i (1 + r_i) exp(-r_i) with r_i the distance to point i over
+    `scales` times sqrt(3): it fades to nothing away from the points, so that sizes nobody measured get the
+    closed form alone.
+
+    Args:
+        points: [n, features]; scales: [features]; weights: [n].
+        limit: the largest correction, in the logarithm.
+    """
+
+    points: Any
+    scales: Any
+    weights: Any
+    limit: float = 0.7
+
+    def __call__(self, features: Any) -> Any:
+        """The correction's logarithm for features [m, features]; [m]."""
+        import numpy as np
+
+        found = np.empty(len(features))
+        for at in range(0, len(features), BLOCK):
+            kernel = matern(features[at : at + BLOCK] / self.scales, self.points / self.scales)
+            found[at : at + BLOCK] = kernel @ self.weights
+        return np.clip(found, -self.limit, self.limit)
+
+
+# Rows that a residual takes at once: 100 points by this many stay in the cache.
+BLOCK = 4096
+
+
+def matern(a: Any, b: Any) -> Any:
+    """(1 + r) exp(-r), r = sqrt(3) |a_i - b_j|; [len(a), len(b)]."""
+    import numpy as np
+
+    squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
+    r = np.sqrt(3 * np.maximum(squared, 0))
+    return (1 + r) * np.exp(-r)
+
+
+def joined(sharpness: float, *terms: Column) -> Column:
+    """(sum of terms^p)^(1/p): the largest for large p, the sum for p = 1; zero where all are."""
+    import numpy as np
+
+    top = terms[0]
+    for term in terms[1:]:
+        top = np.maximum(top, term)
+    top = np.maximum(top, 1e-12)
+    total = sum((term / top) ** sharpness for term in terms)
+    return top * total ** (1 / sharpness)
+
+
+def waves(tiles: Column, units: float, steps: float) -> Column:
+    """Rounds that `tiles` take on `units`, from whole rounds (steps large) to their mean (steps 0).
+
+    Persistent and stream-K kernels soften the step from one round to the next; steps / (1 + steps) of it
+    stays.
+    """
+    import numpy as np
+
+    share = steps / (1 + steps)
+    rounds = tiles / units
+    return share * np.ceil(rounds) + (1 - share) * np.maximum(rounds, 1)
+
+
+def octaves(*columns: Column) -> Any:
+    """log2 of columns side by side; [n, columns]."""
+    import numpy as np
+
+    return np.stack([np.log2(np.maximum(c, 2.0**-10)) for c in np.broadcast_arrays(*columns)], 1)

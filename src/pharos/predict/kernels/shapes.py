@@ -1,0 +1,142 @@
+"""The sizes that closed forms ask for, read off a kernel's leading operator."""
+
+from typing import Any
+
+from pharos.graph.tensor import Tensor
+from pharos.passes.fuse import Kernel
+from pharos.quantity.dtypes import BITS
+from pharos.quantity.sizes import Size, prod
+
+# Keys that attention without a window may see.
+ENDLESS = 2.0**40
+
+
+def sizes_of(
+    form: str, kernel: Kernel, vector_ops_per_s: float | None, scalar: Size
+) -> dict[str, Size] | None:
+    """Columns of a form by its name; None where it does not describe the operator.
+
+    Args:
+        scalar: operations of the kernel on vector units.
+    """
+    return _READERS[form](kernel, vector_ops_per_s, scalar)
+
+
+def _element(tensor: Tensor) -> float:
+    return BITS[tensor.dtype] / 8
+
+
+def _read(kernel: Kernel) -> Size:
+    moved = kernel.traffic
+    return moved.weights + moved.inputs + moved.state + moved.workspace
+
+
+def _gemm(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
+    node, work = kernel.lead.node, kernel.lead.work
+    out = node.outs[0]
+    outputs = sum([t.numel for t in node.outs])
+    n = getattr(node.op, "out_channels", None) or out.shape[-1]
+    # two activations multiply matrix by matrix; weights serve all rows
+    batch = 1 if node.weights or out.rank < 3 else prod(out.shape[:-2])
+    return {
+        "batch": batch,
+        "m": outputs / (batch * n),
+        "n": n,
+        "k": work.macs / outputs,
+        "element": _element(node.ins[0]),
+        "read": _read(kernel),
+        "written": kernel.traffic.outputs,
+    }
+
+
+def _conv(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
+    node, work = kernel.lead.node, kernel.lead.work
+    op: Any = node.op
+    out = node.outs[0]
+    if getattr(op, "algorithm", "direct") != "direct" or out.rank < 3:
+        return None
+    batch, channels, *space = out.shape
+    groups = getattr(op, "groups", 1)
+    kernel_of = op.axes() if hasattr(op, "axes") else []
+    taps = prod([k for k, _, _, _ in kernel_of]) if kernel_of else 1
+    high, wide = space if len(space) == 2 else (1, prod(space))
+    return {
+        "batch": batch,
+        "out_h": high,
+        "out_w": wide,
+        "c_in": work.macs / (out.numel * taps),
+        "c_out": channels / groups,
+        "groups": groups,
+        "kh": kernel_of[0][0] if kernel_of else 1,
+        "kw": kernel_of[1][0]
+        if len(kernel_of) == 2
+        else (1 if len(kernel_of) < 2 else taps / kernel_of[0][0]),
+        "stride": max([s for _, s, _, _ in kernel_of], default=1),
+        "element": _element(node.ins[0]),
+        "read": _read(kernel),
+        "written": kernel.traffic.outputs,
+    }
+
+
+def _attention(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
+    node = kernel.lead.node
+    op: Any = node.op
+    if node.op.kind != "attention" or op.algorithm != "tiled":
+        return None
+    q, k = node.ins[0], node.ins[1]
+    batch, heads, queries, width = q.shape
+    window: Size = ENDLESS
+    if op.pattern == "window":
+        window = op.span
+    elif op.pattern == "blocks":
+        window = (op.before + 1) * op.span
+    elif op.pattern != "full":
+        return None
+    moved = kernel.traffic.total
+    return {
+        "batch": batch,
+        "queries": queries,
+        "keys": op.cached + k.shape[2],
+        "heads": heads,
+        "kv_heads": k.shape[1],
+        "width": width,
+        "window": window,
+        "causal": int(op.causal),
+        "moved": moved,
+        "cached": moved - q.nbytes - node.outs[0].nbytes,
+    }
+
+
+def _stream(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
+    first = next(iter(kernel.lead.node.ins), kernel.lead.node.outs[0])
+    row = first.shape[-1] if first.rank else 1
+    return {
+        "rows": first.numel / row,
+        "row": row,
+        "read": _read(kernel),
+        "written": kernel.traffic.outputs,
+        "work": scalar / vector if vector else 0.0,
+    }
+
+
+def _gather(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
+    node = kernel.lead.node
+    if not node.weights or not node.ins:
+        return None
+    rows = node.ins[0].numel
+    return {
+        "rows": rows,
+        "row": kernel.traffic.weights / rows,
+        "written": kernel.traffic.outputs,
+        "hits": 0.0,
+    }
+
+
+_READERS = {
+    "gemm": _gemm,
+    "conv": _conv,
+    "prefill": _attention,
+    "decode": _attention,
+    "stream": _stream,
+    "gather": _gather,
+}
