@@ -23,6 +23,7 @@ class Case:
         cost_class: as profiles have it; phase: of attention.
         launch: "kernel" for times of kernels alone or in graphs, "eager" for calls timed one by one.
         note: what was left out, or how the rows are known to be off.
+        ships: a profile of the catalogue is made of it, where the catalogue has the device.
     """
 
     source: str
@@ -35,6 +36,7 @@ class Case:
     launch: str = "kernel"
     stack: str = ""
     note: str = ""
+    ships: bool = True
 
     @property
     def figures(self) -> Device:
@@ -133,6 +135,7 @@ def _neusight(folder: Path) -> Iterator[Case]:
         for name in ("linear_fp32_test.csv", "linear_fp32_train_sample.csv", "bmm_fp32_test_sample.csv",
                      "bmm_fp32_train_sample.csv", "amd_linear_bmm_fp32_test_sample.csv")
     ]  # fmt: skip
+    both: dict[str, list[Rows]] = {}
     for op in ("linear", "bmm"):
         found: dict[str, list[Rows]] = {}
         for one in products:
@@ -143,7 +146,12 @@ def _neusight(folder: Path) -> Iterator[Case]:
                         rows = gemm_rows(1, part["B"] * part["M"], part["K"], part["N"], 4.0, 1e-3 * part["latency_ms"])
                     found.setdefault(key[1], []).append(rows)
         for name, parts in found.items():
-            yield Case(device=NEUSIGHT[name], cost_class="gemm", form=FORMS["gemm"], rows=together(parts), stack=op, **shared)
+            both.setdefault(name, []).extend(parts)
+            yield Case(device=NEUSIGHT[name], cost_class="gemm", form=FORMS["gemm"], rows=together(parts), stack=op,
+                       ships=False, **shared)  # fmt: skip
+    for name, parts in both.items():
+        yield Case(device=NEUSIGHT[name], cost_class="gemm", form=FORMS["gemm"], rows=together(parts), stack="linear and bmm",
+                   **shared)  # fmt: skip
     for key, part in _by(table(folder, "neusight/conv_fp32_train_sample.csv"), "device"):
         size, batch, c_in, c_out = (part[k] for k in ("Input_Size", "B", "Input_Channel", "Output_Channel"))
         taps = part["kernel_size"]
@@ -152,12 +160,15 @@ def _neusight(folder: Path) -> Iterator[Case]:
                    rows=conv_rows(batch, c_in, c_out, size, size, out, out, taps, taps, part["Stride"], 4.0,
                                   1e-3 * part["latency_ms"]), **shared)  # fmt: skip
     kinds = {"ln": "norm", "softmax": "softmax"}
+    streams: dict[tuple[str, str], list[Rows]] = {}
     for key, part in _by(table(folder, "neusight/elementwise_norm_softmax_fp32_sample.csv"), "op", "device"):
         operands = 2 if key[0] in ("add", "mul", "div", "pow") else 1
         moved = 4.0 * part["B"] * part["H"]
         rows = stream_rows(part["B"], part["H"], operands * moved, moved, 1e-3 * part["latency_ms"])
-        yield Case(device=NEUSIGHT[key[1]], cost_class=kinds.get(key[0], "elementwise"), form=FORMS["stream"], rows=rows,
-                   stack=key[0], **shared)  # fmt: skip
+        streams.setdefault((key[1], kinds.get(key[0], "elementwise")), []).append(rows)
+    for (name, kind), parts in streams.items():
+        yield Case(device=NEUSIGHT[name], cost_class=kind, form=FORMS["stream"], rows=together(parts),
+                   stack=f"{len(parts)} operators" if len(parts) > 1 else "", **shared)  # fmt: skip
 
 
 def conv_rows(
@@ -217,7 +228,7 @@ def _vidur(folder: Path) -> Iterator[Case]:
         for (kind, column), (row, read, written) in streams.items():
             rows = stream_rows(tokens, row, read, written, 1e-3 * part[column])
             yield Case(cost_class=kind, form=FORMS["stream"], rows=_sane(rows), stack=column[:-3],
-                       note="whole microseconds", **shared)  # fmt: skip
+                       ships=column != "add_ms", note="whole microseconds", **shared)  # fmt: skip
         gathered = {"rows": tokens, "row": 2.0 * wide, "written": moved, "hits": 0.0 * tokens}
         yield Case(cost_class="gather", form=FORMS["gather"],
                    rows=_sane(Rows(sizes=gathered, seconds=1e-3 * part["emb_ms"])), note="whole microseconds", **shared)  # fmt: skip

@@ -33,6 +33,8 @@ class Curve:
         form: the closed form of `predict.kernels` that takes over, with its `constants`, `correction` (columns
             of `predict.kernels.base.Residual`) and `errors` by regime; None for the formula of `predict.kernel`,
             whose constants are the ones above.
+        anchors: instead of constants, those of several devices with their figures, to be blended for this one by
+            `predict.kernels.base.blend`.
     """
 
     compute: float
@@ -45,6 +47,7 @@ class Curve:
     constants: dict[str, float] = field(default_factory=dict)
     correction: dict[str, tuple[float, ...]] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
+    anchors: tuple[dict[str, Any], ...] = ()
     width_half: float = 0.0
     reduction_half: float = 0.0
     bandwidth_bytes_per_s: float | None = None
@@ -116,6 +119,7 @@ def _curve(data: dict[str, Any], source: str) -> Curve:
         constants=constants,
         correction=correction,
         errors={str(k): float(v) for k, v in (data.get("errors") or {}).items()},
+        anchors=tuple(data.get("anchors") or ()),
         compute=float(data.get("compute", constants.get("peak", 1.0))),
         bandwidth=float(data.get("bandwidth") or constants.get("bandwidth", 1.0)),
         launch_s=float(data.get("launch_s") or constants.get("launch_us", 0.0) * 1e-6),

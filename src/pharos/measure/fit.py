@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -95,7 +95,7 @@ def spread(features: Any, count: int) -> Any:
 def fit(
     form: Form, rows: Rows, device: Device | list[Device], *, start: Mapping[str, float] | None = None,
     residual: bool = True, stiff: float = 1.0, groups: Any = None, weights: Any = None, switches: bool = True,
-    points: int = POINTS,
+    points: int = POINTS, folds: int = FOLDS,
 ) -> Fitted:  # fmt: skip
     """Constants that fit the rows, with the error on rows left out.
 
@@ -106,6 +106,7 @@ def fit(
         groups: labels of rows to leave out together; five parts by shape by default.
         weights: of the rows in the fit.
         switches: try every regime of the form, or keep those of `start`.
+        folds: parts by shape that are left out in turn; 0 leaves none out, and no error is known.
     """
     start = {**form.start(), **(start or {})}
     weights = np.ones(len(rows)) if weights is None else np.asarray(weights, float)
@@ -121,7 +122,7 @@ def fit(
     constants = best[1]
     scales = _scales(form, rows, device, constants) if residual else None
     made = _residual(form, rows, device, constants, scales, points) if scales is not None else None
-    labels = bucket(*[rows.sizes[k] for k in form.sizes], of=FOLDS) if groups is None else groups
+    labels = bucket(*[rows.sizes[k] for k in form.sizes], of=max(folds, 1)) if groups is None else groups
     held = np.full(len(rows), np.nan)
     for label in np.unique(labels):
         out = labels == label
@@ -139,7 +140,8 @@ def fit(
         inside = held[(regimes == name) & np.isfinite(held)]
         if len(inside) >= 30:
             errors[name] = conformal(inside)
-    off = np.abs(np.exp(-held[np.isfinite(held)]) - 1)
+    known = held[np.isfinite(held)]
+    off = np.abs(np.exp(-known) - 1) if len(known) else np.array([math.nan])
     return Fitted(form=form, constants=constants, residual=made, errors=errors, mape=float(off.mean()),
                   median=float(np.median(off)), rows=len(rows))  # fmt: skip
 
@@ -228,6 +230,18 @@ def _constants(
             found[at] = np.log(form.parts(constants, sizes, one).total)
         return found - target
 
+    x, now = descend(off, begun, pull, top, weights)
+    return now, {**{n: float(v) for n, v in zip(names, np.exp(x), strict=True)}, **fixed}
+
+
+def descend(off: Callable[[Any], Any], begun: Any, pull: Any, top: Any, weights: Any) -> tuple[Any, float]:
+    """Levenberg-Marquardt with a robust loss and a pull towards where it begins; (place, loss).
+
+    Args:
+        off: residuals at a place; pull: weight of the squared way from `begun`; top: the most a place may be.
+        weights: of the residuals.
+    """
+
     def cost(r: Any, x: Any) -> float:
         robust = 2 * ROBUST**2 * (np.sqrt(1 + (r / ROBUST) ** 2) - 1)
         return float((weights * robust).sum() + (pull * (x - begun) ** 2).sum())
@@ -257,7 +271,7 @@ def _constants(
             damping *= 4
         if gained < 1e-5 * now:
             break
-    return now, {**{n: float(v) for n, v in zip(names, np.exp(x), strict=True)}, **fixed}
+    return x, now
 
 
 @dataclass(frozen=True, slots=True)

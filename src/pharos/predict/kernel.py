@@ -12,7 +12,7 @@ from pharos.quantity.evidence import Evidence, assumed, merge
 from pharos.quantity.sizes import Size, is_array, maximum
 
 if TYPE_CHECKING:
-    from pharos.predict.kernels.base import Residual
+    from pharos.predict.kernels.base import Device, Residual
 
 # Vector operations one exponential, root or division stands for. Assumed: 10 lies between a GPU's
 # special-function units (4 to 8 lanes of time) and scalar library code on small cores (20 and more).
@@ -98,6 +98,10 @@ def kernel_time(
     """
     lead = kernel.lead
     dtype = compute_dtype(precision)
+    if lead.kind == "attention" and getattr(lead.node.op, "algorithm", "") == "materialised":
+        found = _unfused(kernel, machine, profile, dtype, phase)
+        if found is not None:
+            return found
     for curve in profile.curves(lead.cost_class, dtype, phase):
         if curve.form is None:
             return _roofline(kernel, machine, curve, dtype)
@@ -107,8 +111,37 @@ def kernel_time(
     return None
 
 
-def _formed(kernel: Kernel, machine: Machine, curve: Curve, dtype: str) -> KernelTime | None:
-    """Time by a closed form of `predict.kernels`; None where it does not describe kernel or machine."""
+def _unfused(
+    kernel: Kernel, machine: Machine, profile: Profile, dtype: str, phase: str
+) -> KernelTime | None:
+    """Attention that stores its scores: two batched products, and passes over the scores for scale, mask, softmax."""
+    from pharos.predict.kernels.shapes import unfused
+
+    steps = []
+    for cost_class, sizes in unfused(kernel):
+        for curve in profile.curves(cost_class, dtype, phase):
+            step = _formed(kernel, machine, curve, dtype, sizes) if curve.form else None
+            if step is not None:
+                steps.append(step)
+                break
+        else:
+            return None
+    total = sum(s.latency_s for s in steps)
+    return KernelTime(
+        sum(s.compute_s for s in steps), sum(s.data_s for s in steps), sum(s.overhead_s for s in steps), 0.0,
+        total, kernel.traffic.total, sum(s.latency_s * s.error for s in steps) / total,
+        merge([e for s in steps for e in s.evidence]),
+    )  # fmt: skip
+
+
+def _formed(
+    kernel: Kernel, machine: Machine, curve: Curve, dtype: str, sizes: dict[str, Size] | None = None
+) -> KernelTime | None:
+    """Time by a closed form of `predict.kernels`; None where it does not describe kernel or machine.
+
+    Args:
+        sizes: of a part of the kernel; its own by default.
+    """
     rate = rate_of(machine, curve.peak_dtype or dtype)
     bandwidth, units = machine.bandwidth_bytes_per_s.value, machine.cores.value
     if rate.ops_per_s is None or not bandwidth or not units:
@@ -122,8 +155,11 @@ def _formed(kernel: Kernel, machine: Machine, curve: Curve, dtype: str) -> Kerne
                     cache_bytes=machine.cache_bytes.value or 0.0)  # fmt: skip
     work = kernel.work
     scalar = work.vector_flops + TRANSCENDENTAL_FLOPS * work.transcendentals
-    sizes = sizes_of(form.name, kernel, machine.vector_peak("fp32").value, scalar)
-    found = None if sizes is None else evaluate(form, curve.constants, _correction(curve), sizes, device)
+    if sizes is None:
+        sizes = sizes_of(form.name, kernel, machine.vector_peak("fp32").value, scalar)
+    if sizes is None:
+        return None
+    found = evaluate(form, _constants(curve, device), _correction(curve), sizes, device)
     if found is None:
         return None
     parts, regime = found
@@ -133,6 +169,22 @@ def _formed(kernel: Kernel, machine: Machine, curve: Curve, dtype: str) -> Kerne
         parts.compute, parts.data, parts.fixed, 0.0, parts.total, kernel.traffic.total,
         (error**2 + rate.error**2) ** 0.5, evidence,
     )  # fmt: skip
+
+
+def _constants(curve: Curve, device: "Device") -> dict[str, float]:
+    """The curve's own, or those of its anchors blended for the device."""
+    if not curve.anchors:
+        return curve.constants
+    from pharos.predict.kernels.base import Anchor, Device, blend
+
+    known = [
+        Anchor(
+            device=Device(**{k: float(a[k]) for k in ("units", "ops_per_s", "bytes_per_s", "cache_bytes")}),
+            constants={k: float(v) for k, v in a["constants"].items()},
+        )
+        for a in curve.anchors
+    ]
+    return blend(known, device)
 
 
 def _correction(curve: Curve) -> "Residual | None":

@@ -1,6 +1,7 @@
 """What the closed forms of kernel time share: the device, the parts of a time, the residual."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,50 @@ class Form:
             **{k: v[0] for k, v in self.constants.items()},
             **{k: options[0] for k, options in self.switches.items()},
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """Constants of a form that were fitted on one device."""
+
+    device: Device
+    constants: Constants
+    name: str = ""
+
+
+# Distance between devices, in octaves, over which what one tells about the other falls to a third.
+REACH = 0.7
+
+
+def blend(anchors: Sequence[Anchor], device: Device) -> dict[str, float]:
+    """Constants for a device nobody measured: the geometric mean of those of others, nearer ones first.
+
+    Nearness is by operations and by bytes a second of one unit, in octaves, and by the cache, in thirds of them;
+    weights fall as exp(-distance / REACH). Switches are those of the nearest device. REACH was chosen on the GPUs of
+    the field data, each left out in turn.
+    """
+    at = _place(device)
+    far = [math.dist(at, _place(a.device)) for a in anchors]
+    nearest = anchors[far.index(min(far))]
+    weights = [math.exp((min(far) - d) / REACH) for d in far]
+    found = {}
+    for name, value in nearest.constants.items():
+        if name in SWITCHES:
+            found[name] = value
+            continue
+        logs = [w * math.log(a.constants[name]) for w, a in zip(weights, anchors, strict=True)]
+        found[name] = math.exp(sum(logs) / sum(weights))
+    return found
+
+
+# Constants that are one of a few options; they are not averaged.
+SWITCHES = ("step", "packs", "rows", "keys", "split_alone", "group_max", "winograd")
+
+
+def _place(device: Device) -> tuple[float, float, float]:
+    cache = max(device.cache_bytes, 2.0**20)
+    units = device.units
+    return math.log2(device.ops_per_s / units), math.log2(device.bytes_per_s / units), math.log2(cache) / 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,39 @@ def sizes_of(
     return _READERS[form](kernel, vector_ops_per_s, scalar)
 
 
+def unfused(kernel: Kernel) -> list[tuple[str, dict[str, Size]]]:
+    """The kernels of attention that stores its scores, by class.
+
+    q k^T, scale, mask, softmax, product with v; heads lie apart in what the projections make, so that q, k, v and the
+    result are copied once each to where the products want them, at half the bandwidth of rows in order (assumed).
+    """
+    node = kernel.lead.node
+    op: Any = node.op
+    q, k = node.ins[0], node.ins[1]
+    batch, heads, queries, width = q.shape
+    keys, depth = op.cached + k.shape[2], node.outs[0].shape[3]
+    element, rows = _element(q), batch * heads * queries
+    scores = element * rows * keys
+
+    def product(n: Size, inner: Size) -> dict[str, Size]:
+        operands = batch * heads * (queries * inner + inner * n)
+        return {"batch": batch * heads, "m": queries, "n": n, "k": inner, "element": element,
+                "read": element * operands, "written": element * rows * n}  # fmt: skip
+
+    def over(read: Size) -> dict[str, Size]:
+        return {"rows": rows, "row": keys, "read": read, "written": scores, "work": 0.0}
+
+    def moved(count: Size, last: Size) -> tuple[str, dict[str, Size]]:
+        return "elementwise", {"rows": count / last, "row": last, "read": 3 * element * count,
+                               "written": element * count, "work": 0.0}  # fmt: skip
+
+    copies = [moved(t.numel, t.shape[3]) for t in (q, *node.ins[1:3], node.outs[0]) if t.rank == 4]
+    # a mask is added where there is one, and its own bytes are few beside the scores
+    masked = [("elementwise", over(scores))] if op.causal or len(node.ins) > 3 else []
+    return [("gemm", product(keys, width)), ("elementwise", over(scores)), *masked, ("softmax", over(scores)),
+            ("gemm", product(depth, keys)), *copies]  # fmt: skip
+
+
 def _element(tensor: Tensor) -> float:
     return BITS[tensor.dtype] / 8
 
