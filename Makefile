@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench field clean
 
 .venv/base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -30,6 +30,10 @@ test: lint
 
 bench: .venv/dev
 	$(BIN)/python benchmarks/speed.py
+
+# Field trials: needs the folder of measured rows (PHAROS_FIELD, by default ../shared/field); writes docs/accuracy.md.
+field: .venv/dev
+	$(BIN)/python benchmarks/field
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

@@ -97,7 +97,13 @@ def fit_runs(runs: list[Run], start: Any, sigma: Any, alone: bool = False) -> An
 
 
 def left_out(
-    runs: list[Run], by: Callable[[Run], str], start: Any, sigma: Any, *, near: Any = None, alone: bool = False
+    runs: list[Run],
+    by: Callable[[Run], str],
+    start: Any,
+    sigma: Any,
+    *,
+    near: Any = None,
+    alone: bool = False,
 ) -> Iterator[tuple[Run, float]]:
     """Each run predicted from a fit without those that share its label.
 

@@ -66,4 +66,6 @@ def device(name: str, dtype: str) -> Device | None:
     bandwidth, units = machine.bandwidth_bytes_per_s.value, machine.cores.value
     if not peak or not bandwidth or not units:
         return None
-    return Device(units=units, ops_per_s=peak, bytes_per_s=bandwidth, cache_bytes=machine.cache_bytes.value or 0.0)
+    return Device(
+        units=units, ops_per_s=peak, bytes_per_s=bandwidth, cache_bytes=machine.cache_bytes.value or 0.0
+    )

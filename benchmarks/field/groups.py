@@ -29,5 +29,7 @@ def grouped(trials: list[Trial]) -> tuple[list[Trial], dict[Any, tuple[list[Tria
     seen: list[Trial] = []
     for one in trials:
         seen += without_device([one], known.get(curve_key(one.case), []))
-    groups = {k: ([t for t in seen if curve_key(t.case) == k and _tells(t.case)], v) for k, v in known.items()}
+    groups = {
+        k: ([t for t in seen if curve_key(t.case) == k and _tells(t.case)], v) for k, v in known.items()
+    }
     return seen, groups

@@ -52,7 +52,9 @@ class Case:
         return f"{self.source}{stack} {self.device} {self.dtype} {self.cost_class}{' ' + self.phase if self.phase else ''}"
 
 
-def gemm_rows(batch: Any, m: Any, n: Any, k: Any, element: float, seconds: Any, out: float | None = None) -> Rows:
+def gemm_rows(
+    batch: Any, m: Any, n: Any, k: Any, element: float, seconds: Any, out: float | None = None
+) -> Rows:
     """Rows of products; `out` is the bytes of a result's element."""
     batch, m, n, k, seconds = np.broadcast_arrays(*[np.asarray(v, float) for v in (batch, m, n, k, seconds)])
     return Rows(sizes={"batch": batch, "m": m, "n": n, "k": k, "element": np.full(len(m), element),
@@ -71,7 +73,16 @@ def stream_rows(rows: Any, row: Any, read: Any, written: Any, seconds: Any) -> R
 
 def cases(folder: Path) -> Iterator[Case]:
     """Every case that the folder holds."""
-    for source in (_aiconfigurator, _neusight, _pipeweave, _apex, _vidur, _llmservingsim, _deepbench, _llmcompass):
+    for source in (
+        _aiconfigurator,
+        _neusight,
+        _pipeweave,
+        _apex,
+        _vidur,
+        _llmservingsim,
+        _deepbench,
+        _llmcompass,
+    ):
         for case in source(folder):
             if device(case.device, case.dtype) is not None and len(case.rows) >= 40:
                 yield case
@@ -86,7 +97,15 @@ def _aiconfigurator(folder: Path) -> Iterator[Case]:
             dtype = {"bfloat16": "bf16", "fp8": "fp8"}.get(key[2])
             if key[0] not in names or dtype is None:
                 continue
-            rows = gemm_rows(1, part["m"], part["n"], part["k"], 1.0 if dtype == "fp8" else 2.0, 1e-6 * part["latency_us"], 2.0)
+            rows = gemm_rows(
+                1,
+                part["m"],
+                part["n"],
+                part["k"],
+                1.0 if dtype == "fp8" else 2.0,
+                1e-6 * part["latency_us"],
+                2.0,
+            )
             note = "with quantisation of activations" if dtype == "fp8" else ""
             yield Case(source="aiconfigurator", device=names[key[0]], cost_class="gemm", dtype=dtype, form=FORMS["gemm"],
                        rows=rows, stack=key[1], note=note)  # fmt: skip
@@ -141,9 +160,13 @@ def _neusight(folder: Path) -> Iterator[Case]:
         for one in products:
             for key, part in _by(one, "op", "device"):
                 if key[0] == op and key[1] in NEUSIGHT:
-                    rows = gemm_rows(part["B"], part["M"], part["K"], part["N"], 4.0, 1e-3 * part["latency_ms"])
+                    rows = gemm_rows(
+                        part["B"], part["M"], part["K"], part["N"], 4.0, 1e-3 * part["latency_ms"]
+                    )
                     if op == "linear":
-                        rows = gemm_rows(1, part["B"] * part["M"], part["K"], part["N"], 4.0, 1e-3 * part["latency_ms"])
+                        rows = gemm_rows(
+                            1, part["B"] * part["M"], part["K"], part["N"], 4.0, 1e-3 * part["latency_ms"]
+                        )
                     found.setdefault(key[1], []).append(rows)
         for name, parts in found.items():
             both.setdefault(name, []).extend(parts)
@@ -189,7 +212,14 @@ def _pipeweave(folder: Path) -> Iterator[Case]:
     for key, part in _by(table(folder, "pipeweave/gemm_fp8_hopper_sample.csv"), "hardware"):
         if key[0] in names:
             rows = gemm_rows(1, part["M"], part["N"], part["K"], 1.0, 1e-6 * part["duration_us"], 2.0)
-            yield Case(source="pipeweave", device=names[key[0]], cost_class="gemm", dtype="fp8", form=FORMS["gemm"], rows=rows)
+            yield Case(
+                source="pipeweave",
+                device=names[key[0]],
+                cost_class="gemm",
+                dtype="fp8",
+                form=FORMS["gemm"],
+                rows=rows,
+            )
 
 
 def _apex(folder: Path) -> Iterator[Case]:
@@ -249,12 +279,18 @@ def _llmservingsim(folder: Path) -> Iterator[Case]:
 
 
 def _deepbench(folder: Path) -> Iterator[Case]:
-    names = {("V100", "FP32"): ("v100_pcie", "fp32"), ("V100", "FP16"): ("v100_pcie", "fp16"), ("P100", "FP32"): ("p100", "fp32")}
+    names = {
+        ("V100", "FP32"): ("v100_pcie", "fp32"),
+        ("V100", "FP16"): ("v100_pcie", "fp16"),
+        ("P100", "FP32"): ("p100", "fp32"),
+    }
     for key, part in _by(table(folder, "deepbench/gemm.csv"), "device", "precision_sheet"):
         kind = (key[0], "FP16" if "FP16 ip" in key[1] else "FP32" if "FP32" in key[1] else "")
         if kind in names:
             name, dtype = names[kind]
-            rows = gemm_rows(1, part["M"], part["N"], part["K"], 2.0 if dtype == "fp16" else 4.0, 1e-3 * part["time_ms"])
+            rows = gemm_rows(
+                1, part["M"], part["N"], part["K"], 2.0 if dtype == "fp16" else 4.0, 1e-3 * part["time_ms"]
+            )
             yield Case(source="deepbench", device=name, cost_class="gemm", dtype=dtype, form=FORMS["gemm"], rows=rows,
                        launch="eager")  # fmt: skip
     for key, part in _by(table(folder, "deepbench/conv.csv"), "device", "precision_sheet"):
@@ -274,7 +310,9 @@ def _llmcompass(folder: Path) -> Iterator[Case]:
     if found is not None:
         part = found.where((found["op"] == "matmul") & (found["gpu"] == "A100"))
         rows = gemm_rows(1, part["M"], part["N"], part["K"], 2.0, 1e-6 * part["latency_us"])
-        yield Case(source="llmcompass", device="a100", cost_class="gemm", dtype="fp16", form=FORMS["gemm"], rows=rows)
+        yield Case(
+            source="llmcompass", device="a100", cost_class="gemm", dtype="fp16", form=FORMS["gemm"], rows=rows
+        )
 
 
 def together(parts: list[Rows]) -> Rows:

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 from devices import CATALOGUE, OUTSIDE
-from kernels import NEUSIGHT
-from profiles import TYPES, _anchor, _curve, _errors, curve_key, shipped
+from profiles import _anchor, _curve, _errors, shipped
 from read import table
 from trial import Trial
 
@@ -53,7 +52,10 @@ def machine_of(name: str) -> Machine:
     def known(value: float) -> Known:
         return Known(value=value, evidence=spec(found.source))
 
-    peaks = {d: Peak(ops_per_s=known(v), unit="vector" if d == "fp32" else "matrix") for d, v in found.peaks.items()}
+    peaks = {
+        d: Peak(ops_per_s=known(v), unit="vector" if d == "fp32" else "matrix")
+        for d, v in found.peaks.items()
+    }
     if "bf16" in found.peaks:
         peaks["fp16"] = peaks["bf16"]
     return replace(base, id=name, name=name, peaks=peaks, vector_peaks={}, cores=known(found.units),
@@ -62,7 +64,9 @@ def machine_of(name: str) -> Machine:
 
 def calibrated(name: str, trials: list[Trial]) -> Profile:
     """The prior of GPUs with the curves that were fitted on the device's own kernels in front."""
-    return _in_front(name, [(t.case.cost_class, _curve(t, "")) for t in shipped(trials) if t.case.device == name])
+    return _in_front(
+        name, [(t.case.cost_class, _curve(t, "")) for t in shipped(trials) if t.case.device == name]
+    )
 
 
 def unseen(name: str, groups: dict[Any, tuple[list[Trial], list[Anchor]]]) -> Profile:
@@ -121,7 +125,11 @@ def neusight(folder: Path, trials: list[Trial], groups: dict[Any, Any]) -> Itera
         machine = machine_of(name)
         found = []
         for profile in (_served(name, trials, groups), unseen(name, groups)):
-            found.append(_transformer(model, batch, tokens, machine, profile, fused=option == "fusion", trains=bool(trains)))
+            found.append(
+                _transformer(
+                    model, batch, tokens, machine, profile, fused=option == "fusion", trains=bool(trains)
+                )
+            )
         others = {k: 1e-3 * float(rows[f"{k}_e2e_ms"][i]) for k in ("neusight", "habitat", "li_et_al", "roofline")
                   if np.isfinite(rows[f"{k}_e2e_ms"][i])}  # fmt: skip
         value, low, high = found[0]
@@ -203,7 +211,9 @@ def requests(folder: Path, trials: list[Trial], groups: dict[Any, Any]) -> Itera
                 high = middle
             else:
                 low = middle
-        steps = (reference["real_total_ms"][0] - reference["real_prefill_ms"][0]) / reference["real_decode_ms"][0]
+        steps = (reference["real_total_ms"][0] - reference["real_prefill_ms"][0]) / reference[
+            "real_decode_ms"
+        ][0]
         for hardware in sorted(set(map(str, here["Hardware"]))):
             name = SERVED.get(hardware)
             if hardware == "A100" or name is None or (name not in OUTSIDE and name not in CATALOGUE):
@@ -213,8 +223,12 @@ def requests(folder: Path, trials: list[Trial], groups: dict[Any, Any]) -> Itera
             machine = machine_of(name)
             first, then = (_step(model, batch, low, p, machine, profile) for p in ("prefill", "decode"))
             parts = [(first, 1.0), (then, float(steps))]
-            value, bottom, top = (sum(float(getattr(e.latency, k)) * n for e, n in parts) for k in ("value", "low", "high"))
-            others = {str(card["method"][i]): 1e-3 * float(card["pred_total_ms"][i]) for i in range(len(card))}
+            value, bottom, top = (
+                sum(float(getattr(e.latency, k)) * n for e, n in parts) for k in ("value", "low", "high")
+            )
+            others = {
+                str(card["method"][i]): 1e-3 * float(card["pred_total_ms"][i]) for i in range(len(card))
+            }
             yield Total(source="pipeweave", device=name, what=f"{model} {workload}",
                         measured_s=1e-3 * float(card["real_total_ms"][0]), ours_s=value, low_s=bottom, high_s=top,
                         others_s=others)  # fmt: skip
@@ -223,7 +237,10 @@ def requests(folder: Path, trials: list[Trial], groups: dict[Any, Any]) -> Itera
 def _served(name: str, trials: list[Trial], groups: dict[Any, Any]) -> Profile:
     """What was fitted on the card's own kernels, before what other cards tell."""
     own, others = calibrated("h100" if name == "h800" else name, trials), unseen(name, groups)
-    classes = {k: (*(c for c in own.classes.get(k, ()) if c.form), *others.classes.get(k, ())) for k in others.classes}
+    classes = {
+        k: (*(c for c in own.classes.get(k, ()) if c.form), *others.classes.get(k, ()))
+        for k in others.classes
+    }
     return Profile(id=name, classes=classes, runtimes=own.runtimes, energy=None)
 
 

@@ -68,7 +68,9 @@ def targets(trials: list[Trial], totals: dict[str, list[Total]]) -> str:
     def line(what: str, aim: float, values: list[float], note: str = "") -> None:
         if values:
             found = float(np.mean(values))
-            lines.append(f"| {what} | {percent(aim, 0)} | {percent(found)} | {'met' if found <= aim else 'missed'}{note} |")
+            lines.append(
+                f"| {what} | {percent(aim, 0)} | {percent(found)} | {'met' if found <= aim else 'missed'}{note} |"
+            )
 
     def of(keep: Callable[[Trial], bool]) -> list[float]:
         return [t.calibrated.mean for t in trials if keep(t)]
@@ -80,7 +82,11 @@ def targets(trials: list[Trial], totals: dict[str, list[Total]]) -> str:
     line("products of other devices and types", 0.08,
          of(lambda t: t.case.cost_class == "gemm" and (t.case.device not in ("h100", "a100") or t.case.dtype == "fp8")
             and t.case.source != "deepbench" and t.case.stack not in ("linear", "bmm")))  # fmt: skip
-    line("memory-bound operators", 0.04, of(lambda t: t.case.cost_class in ("elementwise", "norm", "softmax", "gather")))
+    line(
+        "memory-bound operators",
+        0.04,
+        of(lambda t: t.case.cost_class in ("elementwise", "norm", "softmax", "gather")),
+    )
     line("attention, prefill", 0.07, of(lambda t: t.case.phase == "prefill"))
     line("attention, decode", 0.10, of(lambda t: t.case.phase == "decode"))
     line("convolution", 0.15, of(lambda t: t.case.cost_class == "conv"))
@@ -100,7 +106,9 @@ def targets(trials: list[Trial], totals: dict[str, list[Total]]) -> str:
             lines.append(f"| better than {rival} on the same {len(rows)} rows | {percent(theirs)} | {percent(ours)} | "
                          f"{'met' if ours < theirs else 'missed'} |")  # fmt: skip
     inside = np.average([t.covered for t in trials], weights=[t.calibrated.count for t in trials])
-    lines.append(f"| 80% bands of kernels hold | 75 to 85% | {percent(float(inside))} | {'met' if 0.75 <= inside <= 0.85 else 'missed'} |")
+    lines.append(
+        f"| 80% bands of kernels hold | 75 to 85% | {percent(float(inside))} | {'met' if 0.75 <= inside <= 0.85 else 'missed'} |"
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -110,7 +118,10 @@ def totals_table(rows: list[Total], rivals: Iterable[str]) -> str:
     lines = ["| device | network | measured | ours | error | in band | unseen | " + " | ".join(rivals) + " |",
              "|---" * (7 + len(rivals)) + "|"]  # fmt: skip
     for row in rows:
-        others = [f"{row.others_s[r] / row.measured_s - 1:+.1%}" if row.others_s and r in row.others_s else "" for r in rivals]
+        others = [
+            f"{row.others_s[r] / row.measured_s - 1:+.1%}" if row.others_s and r in row.others_s else ""
+            for r in rivals
+        ]
         unseen = f"{row.unseen_s / row.measured_s - 1:+.1%}" if row.unseen_s else ""
         lines.append(
             f"| {row.device} | {row.what} | {1e3 * row.measured_s:.4g} ms | {1e3 * row.ours_s:.4g} ms | {row.ours_s / row.measured_s - 1:+.1%}"
@@ -144,8 +155,20 @@ def unseen_note(groups: dict[Any, tuple[list[Trial], list[Any]]]) -> str:
     """Which devices tell about one nobody measured, by curve."""
     lines = []
     for (kind, types, phase, _), (_, known) in groups.items():
-        lines.append(f"- {kind}{' ' + phase if phase else ''}, {', '.join(types)}: {', '.join(a.name for a in known)}")
+        lines.append(
+            f"- {kind}{' ' + phase if phase else ''}, {', '.join(types)}: {', '.join(a.name for a in known)}"
+        )
     return "\n".join(lines) + "\n"
 
 
-__all__ = ["HEAD", "curve_key", "kernels_table", "percent", "summary_table", "targets", "totals_table", "unseen_note", "worst"]
+__all__ = [
+    "HEAD",
+    "curve_key",
+    "kernels_table",
+    "percent",
+    "summary_table",
+    "targets",
+    "totals_table",
+    "unseen_note",
+    "worst",
+]

@@ -19,8 +19,14 @@ SAME = {
     "h800": (("nvidia_h100_sxm5", " on the H800, the same chip"),),
     "h200": (("nvidia_h200_sxm", ""),),
     "a100": (("nvidia_a100_sxm_80gb", ""),),
-    "a100_40": (("nvidia_a100_sxm_40gb", " on the PCIe card"), ("nvidia_a100_sxm_80gb", " on the PCIe card of 40 GB")),
-    "v100_pcie": (("nvidia_v100_sxm2_16gb", " on the PCIe card"), ("nvidia_v100_sxm2_32gb", " on the PCIe card")),
+    "a100_40": (
+        ("nvidia_a100_sxm_40gb", " on the PCIe card"),
+        ("nvidia_a100_sxm_80gb", " on the PCIe card of 40 GB"),
+    ),
+    "v100_pcie": (
+        ("nvidia_v100_sxm2_16gb", " on the PCIe card"),
+        ("nvidia_v100_sxm2_32gb", " on the PCIe card"),
+    ),
     "p100": (("nvidia_p100_pcie", ""),),
     "t4": (("nvidia_t4", ""),),
     "rtx3090": (("nvidia_rtx3090", ""),),
@@ -48,7 +54,8 @@ def shipped(trials: list[Trial]) -> list[Trial]:
         if one.case.dtype == "fp8" and one.case.source != "pipeweave":
             continue
         key = (one.case.device, curve_key(one.case))
-        if key not in best or one.case.source == "aiconfigurator" and len(one.case.rows) > len(best[key].case.rows):
+        more = key in best and len(one.case.rows) > len(best[key].case.rows)
+        if key not in best or (one.case.source == "aiconfigurator" and more):
             best[key] = one
     return list(best.values())
 
@@ -61,7 +68,11 @@ def write_machines(trials: list[Trial]) -> None:
         curves: dict[str, list[CommentedMap]] = {}
         for one in shipped(trials):
             for machine, how in SAME.get(one.case.device, ()):
-                if machine == name and not (name == "nvidia_a100_sxm_80gb" and one.case.device == "a100_40" and one.case.cost_class == "attention"):
+                if machine == name and not (
+                    name == "nvidia_a100_sxm_80gb"
+                    and one.case.device == "a100_40"
+                    and one.case.cost_class == "attention"
+                ):
                     curves.setdefault(one.case.cost_class, []).append(_curve(one, how))
         if not curves:
             continue
@@ -105,13 +116,20 @@ def _anchor(anchor: Anchor, kind: str) -> dict[str, Any]:
     figures = anchor.device
     return {"device": CATALOGUE.get(anchor.name, anchor.name), "units": figures.units, "ops_per_s": figures.ops_per_s,
             "bytes_per_s": figures.bytes_per_s, "cache_bytes": figures.cache_bytes,
-            "constants": {k: _short(v) for k, v in anchor.constants.items()}}  # fmt: skip
+            "constants": {k: _short(v) for k, v in _alone(anchor.constants, kind).items()}}  # fmt: skip
+
+
+def _alone(constants: Any, kind: str) -> dict[str, float]:
+    """The constants with the launch of a kernel in a graph, where it was that of a call timed one by one."""
+    form = {"gemm": "gemm", "conv": "conv", "gather": "gather", "attention": "prefill"}.get(kind, "stream")
+    launch = constants["launch_us"]
+    return {**constants, "launch_us": LAUNCH_US[form] if launch > 4 * LAUNCH_US[form] else launch}
 
 
 def _curve(one: Trial, how: str) -> CommentedMap:
     case, found = one.case, one.fitted
     entry = CommentedMap()
-    kind, types, phase, narrow = curve_key(case)
+    _, types, phase, narrow = curve_key(case)
     if phase == "decode":
         entry["phase"] = phase
     entry["dtypes"] = list(types)
@@ -132,7 +150,9 @@ def _curve(one: Trial, how: str) -> CommentedMap:
     stack = f", {case.stack}" if case.stack else ""
     note = f"; {case.note}" if case.note else ""
     entry["fitted_on"] = f"{case.device} {case.dtype}{how} ({case.source}{stack}){note}"
-    entry["held_out"] = f"{one.calibrated.count} rows of other shapes: {100 * one.calibrated.mean:.1f}% mean, {100 * one.calibrated.median:.1f}% median error"
+    entry["held_out"] = (
+        f"{one.calibrated.count} rows of other shapes: {100 * one.calibrated.mean:.1f}% mean, {100 * one.calibrated.median:.1f}% median error"
+    )
     return _flow(entry)
 
 

@@ -1,8 +1,10 @@
 """One field trial: a case calibrated, predicted without its device, and by rooflines, on rows that no fit saw."""
 
 import math
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from kernels import Case, together
 from read import halves
 
 from pharos.measure.fit import Fitted, Rows, conformal, fit, predicted, regime
+from pharos.predict.kernels import FORMS
 from pharos.predict.kernels.base import Anchor, Form, Parts, blend
 from pharos.quantity.evidence import Z80
 
@@ -33,7 +36,12 @@ class Errors:
     def of(cls, predicted_s: Any, measured_s: Any) -> "Errors":
         """From seconds."""
         off = np.abs(predicted_s / measured_s - 1)
-        return cls(mean=float(off.mean()), median=float(np.median(off)), p90=float(np.quantile(off, 0.9)), count=len(off))
+        return cls(
+            mean=float(off.mean()),
+            median=float(np.median(off)),
+            p90=float(np.quantile(off, 0.9)),
+            count=len(off),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +87,11 @@ def trial(case: Case) -> Trial:
     where = regime(case.form, found.constants, counted, device)
     band = np.array([found.errors.get(w, found.errors["all"]) for w in where])
     errors = {"all": conformal(off)}
-    errors |= {name: conformal(off[where == name]) for name in ("launch", "compute", "data") if (where == name).sum() >= 30}
+    errors |= {
+        name: conformal(off[where == name])
+        for name in ("launch", "compute", "data")
+        if (where == name).sum() >= 30
+    }
     three = fit(SIMPLE[case.form.name], rows, device, start=start, residual=False)
     ordered = np.argsort(-np.abs(off))[:3]
     worst = [
@@ -96,7 +108,23 @@ def trial(case: Case) -> Trial:
     )  # fmt: skip
 
 
-SHOWN = ("batch", "m", "n", "k", "queries", "keys", "heads", "kv_heads", "width", "out_h", "c_in", "c_out", "kh", "rows", "row")
+SHOWN = (
+    "batch",
+    "m",
+    "n",
+    "k",
+    "queries",
+    "keys",
+    "heads",
+    "kv_heads",
+    "width",
+    "out_h",
+    "c_in",
+    "c_out",
+    "kh",
+    "rows",
+    "row",
+)
 
 
 def anchors(cases: list[Case]) -> list[Anchor]:
@@ -166,14 +194,16 @@ def _simple(form: Form) -> Form:
         launch = 1e-6 * c["launch_us"] + 0 * data
         return Parts(compute, data, launch, launch + np.maximum(compute, data))
 
-    constants = {"launch_us": (form.constants["launch_us"][0], 1.0), "compute": (0.6, 1.0), "data": (0.6, 1.0)}
+    constants = {
+        "launch_us": (form.constants["launch_us"][0], 1.0),
+        "compute": (0.6, 1.0),
+        "data": (0.6, 1.0),
+    }
     return Form(name="simple", sizes=form.sizes, constants=constants, parts=parts, features=form.features)
 
 
 def simple_forms() -> dict[str, Form]:
     """A 3-parameter roofline for each form."""
-    from pharos.predict.kernels import FORMS
-
     return {name: _simple(form) for name, form in FORMS.items()}
 
 
@@ -199,3 +229,24 @@ def pooled(trials: list[Trial]) -> dict[str, float]:
         at = np.searchsorted(np.cumsum(weight[order]), 0.8 * weight.sum())
         found[name] = float(off[order][min(at, len(off) - 1)] / Z80)
     return found if math.isfinite(found.get("all", math.nan)) else {}
+
+
+def keep(path: Path, trials: list[Trial]) -> None:
+    """Writes trials to a file of this machine's own, forms by name."""
+    plain = [replace(t, case=replace(t.case, form=t.case.form.name), fitted=replace(t.fitted, form=t.fitted.form.name))
+             for t in trials]  # type: ignore[arg-type] # fmt: skip
+    path.write_bytes(pickle.dumps(plain))
+
+
+def kept(path: Path) -> list[Trial]:
+    """Trials that `keep` wrote; none where there is no file."""
+    if not path.is_file():
+        return []
+    return [
+        replace(
+            t,
+            case=replace(t.case, form=FORMS[t.case.form]),
+            fitted=replace(t.fitted, form=FORMS[t.fitted.form]),
+        )
+        for t in pickle.loads(path.read_bytes())
+    ]

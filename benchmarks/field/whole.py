@@ -19,7 +19,15 @@ from pharos.quantity.evidence import Z80
 # MACs of a row and of our graph may differ by so much for the network to be the same.
 SAME_NETWORK = 0.04
 
-_REGNET = {"004": "400mf", "008": "800mf", "016": "1_6gf", "032": "3_2gf", "080": "8gf", "160": "16gf", "320": "32gf"}
+_REGNET = {
+    "004": "400mf",
+    "008": "800mf",
+    "016": "1_6gf",
+    "032": "3_2gf",
+    "080": "8gf",
+    "160": "16gf",
+    "320": "32gf",
+}
 TIMM = {
     **{f"regnet{a}_{k}{tv}": f"regnet_{a}_{v}" for a in "xy" for k, v in _REGNET.items() for tv in ("", "_tv")},
     **{f"mobilenetv2_{w}": f"mobilenet_v2(width={int(w) / 100})" for w in ("050", "075", "140")},
@@ -57,11 +65,15 @@ def vision(folder: Path) -> dict[str, list[tuple[Run, float]]]:
                 runs.append(run)
         if runs:
             start = np.log([rate] * len(CLASSES) + [bandwidth, 1e-5, vector, 1.0, 1.0])
-            found[device] = list(left_out(runs, lambda r: re.sub(r"[0-9_.].*", "", r.label.replace("tf_", "")), start, _LOOSE))
+            found[device] = list(
+                left_out(runs, lambda r: re.sub(r"[0-9_.].*", "", r.label.replace("tf_", "")), start, _LOOSE)
+            )
     return found
 
 
-def _vision_run(rows: Any, i: int, model: str, name: str, precision: str, fused: bool, device: str) -> Run | None:
+def _vision_run(
+    rows: Any, i: int, model: str, name: str, precision: str, fused: bool, device: str
+) -> Run | None:
     size, batch = int(rows["infer_img_size"][i]), int(rows["infer_batch_size"][i])
     sized = f"{name[:-1]}, resolution={size})" if name.endswith(")") else f"{name}(resolution={size})"
     for spelled in (sized, name):
@@ -70,7 +82,13 @@ def _vision_run(rows: Any, i: int, model: str, name: str, precision: str, fused:
         except PharosError:
             continue
         if abs(net.macs / batch / 1e9 / float(rows["infer_gmacs"][i]) - 1) < SAME_NETWORK:
-            return Run(net=net, seconds=1e-3 * float(rows["infer_step_time"][i]), units=1.0, board=device, label=model)
+            return Run(
+                net=net,
+                seconds=1e-3 * float(rows["infer_step_time"][i]),
+                units=1.0,
+                board=device,
+                label=model,
+            )
     return None
 
 
@@ -99,7 +117,9 @@ def board_runs(folder: Path) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
     for i in range(len(rows) if rows else 0):
         told, model, threads = str(rows["device"][i]), str(rows["model"][i]), int(rows["threads"][i])
-        clusters = sorted({(c, float(g), int(n)) for p in _CLUSTERS for c, g, n in p.findall(told)}, key=lambda c: -c[1])
+        clusters = sorted(
+            {(c, float(g), int(n)) for p in _CLUSTERS for c, g, n in p.findall(told)}, key=lambda c: -c[1]
+        )
         # the clusters of the OrangePi 5 cannot be told apart
         if rows["gpu_device"][i] != -1 or model not in NCNN or not clusters or "OrangePi5" in told:
             continue
@@ -125,7 +145,11 @@ def boards(folder: Path) -> dict[str, dict[str, list[tuple[Run, float]]]]:
             others, mine = [r for r in runs if r.board != board], [r for r in runs if r.board == board]
             near = fit_runs(others, _BOARD_START, _CORE) if others else _BOARD_START
             networks_out += left_out(mine, lambda r: r.net.name, near, _BOARD if others else _CORE)
-        boards_out = list(left_out(runs, lambda r: r.board, _BOARD_START, _CORE)) if len({r.board for r in runs}) > 1 else []
+        boards_out = (
+            list(left_out(runs, lambda r: r.board, _BOARD_START, _CORE))
+            if len({r.board for r in runs}) > 1
+            else []
+        )
         found[core] = {"networks": networks_out, "boards": boards_out}
     return found
 
@@ -145,7 +169,9 @@ def tiny_runs(facts: Path) -> list[Run]:
             continue
         # visual wake words was another network before v1.1, and Krai still ran that one: with the same library, its
         # time halves from one round to the next while the other networks' stays
-        if row["model"] == "vww" and (row["round"] in ("v0.5", "v0.7", "v1.0") or row["submitter"] in ("Krai", "cTuning")):
+        if row["model"] == "vww" and (
+            row["round"] in ("v0.5", "v0.7", "v1.0") or row["submitter"] in ("Krai", "cTuning")
+        ):
             continue
         library = re.sub(r" v?\d.*", "", str(row.get("framework") or row["submitter"]))
         if library == "X-CUBE-AI" and row["round"] >= "v1.2":
@@ -166,13 +192,18 @@ def micro(facts: Path) -> dict[str, list[tuple[Run, float]]]:
     runs = tiny_runs(facts)
     boards_out, networks_out = [], []
     for label in sorted({r.label for r in runs}):
-        mine, others = [r for r in runs if r.label == label], [r for r in runs if r.label.split(",")[0] == label.split(",")[0]]
+        mine, others = (
+            [r for r in runs if r.label == label],
+            [r for r in runs if r.label.split(",")[0] == label.split(",")[0]],
+        )
         near = fit_runs(others, _TINY_START, _TINY_LOOSE, True)
         if len({r.board for r in mine}) > 1:
             boards_out += left_out(mine, lambda r: r.board, _TINY_START, _TINY_LOOSE, alone=True)
         if len({r.net.name for r in mine}) > 2:
             for name in sorted({r.net.name for r in mine}):
-                rest = [r for r in runs if r.net.name != name and r.label.split(",")[0] == label.split(",")[0]]
+                rest = [
+                    r for r in runs if r.net.name != name and r.label.split(",")[0] == label.split(",")[0]
+                ]
                 around = fit_runs(rest, _TINY_START, _TINY_LOOSE, True) if rest else near
                 kept = [r for r in mine if r.net.name != name]
                 x = fit_runs(kept, around, _TINY_TIGHT, True)
@@ -184,10 +215,12 @@ def micro(facts: Path) -> dict[str, list[tuple[Run, float]]]:
     return {"boards": boards_out, "networks": networks_out}
 
 
-def totals(source: str, found: list[tuple[Run, float]], what: Callable[[Run], str] = lambda r: r.label) -> Iterator[Total]:
+def totals(
+    source: str, found: list[tuple[Run, float]], what: Callable[[Run], str] = lambda r: r.label
+) -> Iterator[Total]:
     """Runs with the band that the residuals of all the other boards or networks imply."""
     logs = np.array([np.log(r.seconds / s) for r, s in found])
-    for i, (run, seconds) in enumerate(found):
+    for run, seconds in found:
         others = np.delete(logs, [j for j, (r, _) in enumerate(found) if r.net.name == run.net.name])
         sigma = conformal(others if len(others) else logs)
         factor = np.exp(Z80 * sigma)

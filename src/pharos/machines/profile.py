@@ -30,11 +30,11 @@ class Curve:
         reduction_half: MACs per output at which half of `compute` is reached; short sums are slow.
         error: standard deviation of log(measured / predicted) on cases left out of the fit.
         evidence: what it was fitted on, or why it is assumed.
-        form: the closed form of `predict.kernels` that takes over, with its `constants`, `correction` (columns
-            of `predict.kernels.base.Residual`) and `errors` by regime; None for the formula of `predict.kernel`,
-            whose constants are the ones above.
-        anchors: instead of constants, those of several devices with their figures, to be blended for this one by
-            `predict.kernels.base.blend`.
+        form: the closed form of `predict.kernels` that takes over, with its `constants`, `correction` (the
+            columns of a `predict.kernels.base.Residual`) and `errors` by regime; None for the formula of
+            `predict.kernel`, whose constants are the ones above.
+        anchors: instead of constants, those of several devices with their figures, to be blended for this
+            one by `predict.kernels.base.blend`.
     """
 
     compute: float
@@ -94,9 +94,9 @@ class Profile:
         if not curves:
             raise InputError(f"profile {self.id} has no curve for {cost_class}")
 
-        def distance(curve: Curve) -> tuple[bool, bool]:
+        def distance(curve: Curve) -> tuple[bool, bool, bool]:
             wrong_phase = curve.phase is not None and curve.phase != phase
-            return (wrong_phase, bool(curve.dtypes) and dtype not in curve.dtypes)
+            return (wrong_phase, bool(curve.dtypes) and dtype not in curve.dtypes, curve.phase is None)
 
         return sorted(curves, key=distance)
 

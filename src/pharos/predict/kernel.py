@@ -111,10 +111,8 @@ def kernel_time(
     return None
 
 
-def _unfused(
-    kernel: Kernel, machine: Machine, profile: Profile, dtype: str, phase: str
-) -> KernelTime | None:
-    """Attention that stores its scores: two batched products, and passes over the scores for scale, mask, softmax."""
+def _unfused(kernel: Kernel, machine: Machine, profile: Profile, dtype: str, phase: str) -> KernelTime | None:
+    """Attention that stores its scores: two products, and passes over them for scale, mask and softmax."""
     from pharos.predict.kernels.shapes import unfused
 
     steps = []

@@ -85,9 +85,9 @@ REACH = 0.7
 def blend(anchors: Sequence[Anchor], device: Device) -> dict[str, float]:
     """Constants for a device nobody measured: the geometric mean of those of others, nearer ones first.
 
-    Nearness is by operations and by bytes a second of one unit, in octaves, and by the cache, in thirds of them;
-    weights fall as exp(-distance / REACH). Switches are those of the nearest device. REACH was chosen on the GPUs of
-    the field data, each left out in turn.
+    Nearness is by operations and by bytes a second of one unit, in octaves, and by the cache, in thirds of
+    them; weights fall as exp(-distance / REACH). Switches are those of the nearest device. REACH was chosen
+    on the GPUs of the field data, each left out in turn.
     """
     at = _place(device)
     far = [math.dist(at, _place(a.device)) for a in anchors]
@@ -132,16 +132,45 @@ class Residual:
     limit: float = 0.7
 
     def __call__(self, features: Any) -> Any:
-        """The correction's logarithm for features [m, features]; [m]."""
+        """The correction's logarithm for features [m, features], rounded to eighths first; [m]."""
         import numpy as np
 
-        found = np.empty(len(features))
-        for at in range(0, len(features), BLOCK):
-            kernel = matern(features[at : at + BLOCK] / self.scales, self.points / self.scales)
+        steps = np.rint(np.asarray(features) * 8)
+        back = None
+        if len(steps) > BLOCK:
+            steps, back = _distinct(steps)
+        found = np.empty(len(steps))
+        for at in range(0, len(steps), BLOCK):
+            kernel = matern(steps[at : at + BLOCK] / 8 / self.scales, self.points / self.scales)
             found[at : at + BLOCK] = kernel @ self.weights
-        return np.clip(found, -self.limit, self.limit)
+        found = np.clip(found, -self.limit, self.limit)
+        return found if back is None else found[back]
 
 
+def _distinct(steps: Any) -> tuple[Any, Any]:
+    """Rows of whole numbers without repetition, and the way back to all of them."""
+    import numpy as np
+
+    low = steps.min(0)
+    spans = (steps.max(0) - low + 1).astype(np.int64)
+    if float(np.prod(spans.astype(float))) >= 2**62:
+        return steps, np.arange(len(steps))
+    code = np.zeros(len(steps), np.int64)
+    for column, (start, span) in enumerate(zip(low, spans, strict=True)):
+        if span > 1:
+            code = code * span + (steps[:, column] - start).astype(np.int64)
+    if code.max() < TABLE:
+        first = np.full(int(code.max()) + 1, -1)
+        first[code] = np.arange(len(code))
+        kept = first[first >= 0]
+        rank = np.cumsum(first >= 0) - 1
+        return steps[kept], rank[code]
+    _, kept, back = np.unique(code, return_index=True, return_inverse=True)
+    return steps[kept], back
+
+
+# Largest table in which repeated rows are looked up; beyond it they are sorted.
+TABLE = 1 << 22
 # Rows that a residual takes at once: 100 points by this many stay in the cache.
 BLOCK = 4096
 

@@ -25,8 +25,9 @@ def sizes_of(
 def unfused(kernel: Kernel) -> list[tuple[str, dict[str, Size]]]:
     """The kernels of attention that stores its scores, by class.
 
-    q k^T, scale, mask, softmax, product with v; heads lie apart in what the projections make, so that q, k, v and the
-    result are copied once each to where the products want them, at half the bandwidth of rows in order (assumed).
+    q k^T, scale, mask, softmax, product with v; heads lie apart in what the projections make, so that q, k,
+    v and the result are copied once each to where the products want them, at half the bandwidth of rows in
+    order (assumed).
     """
     node = kernel.lead.node
     op: Any = node.op
