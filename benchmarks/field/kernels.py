@@ -123,7 +123,8 @@ def _aiconfigurator(folder: Path) -> Iterator[Case]:
             figures = device(names[key[0]], "bf16")
             if phase == "decode" and figures:
                 possible = rows.seconds > rows.sizes["cached"] / figures.bytes_per_s
-                note += f"; {int((~possible).sum())} rows faster than the memory left out"
+                if not possible.all():
+                    note += f"; {int((~possible).sum())} rows faster than the memory left out"
                 rows = rows.pick(possible)
             yield Case(source="aiconfigurator", device=names[key[0]], cost_class="attention",
                        dtype="bf16", form=FORMS[phase], rows=rows, phase=phase,

@@ -30,7 +30,7 @@ How it is counted:
 
 def percent(value: float, digits: int = 1) -> str:
     """A share as a percentage."""
-    return f"{100 * value:.{digits}f}%"
+    return f"{100 * value:.{digits}f}%" if np.isfinite(value) else ""
 
 
 def _pair(errors: Errors | None) -> str:

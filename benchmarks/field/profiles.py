@@ -129,7 +129,7 @@ def _alone(constants: Any, kind: str) -> dict[str, float]:
 def _curve(one: Trial, how: str) -> CommentedMap:
     case, found = one.case, one.fitted
     entry = CommentedMap()
-    _, types, phase, narrow = curve_key(case)
+    kind, types, phase, narrow = curve_key(case)
     if phase == "decode":
         entry["phase"] = phase
     entry["dtypes"] = list(types)
@@ -147,9 +147,15 @@ def _curve(one: Trial, how: str) -> CommentedMap:
     entry |= _errors(one.errors)
     entry["rows"] = found.rows
     entry["known"] = "fitted"
-    stack = f", {case.stack}" if case.stack else ""
-    note = f"; {case.note}" if case.note else ""
-    entry["fitted_on"] = f"{case.device} {case.dtype}{how} ({case.source}{stack}){note}"
+    # a note on how the clock ticks matters to the trial; which kernels were left out matters to whoever uses the curve
+    note = (
+        ""
+        if not case.note or "microseconds" in case.note
+        else f"; {case.note.replace('; 0 rows faster than the memory left out', '')}"
+    )
+    kind = {"gather": "embedding"}.get(kind, kind)
+    stack = f", {case.stack}" if case.stack and "_" not in case.stack else ""
+    entry["fitted_on"] = f"{case.device} {case.dtype} {kind}{how} ({case.source}{stack}){note}"
     entry["held_out"] = (
         f"{one.calibrated.count} rows of other shapes: {100 * one.calibrated.mean:.1f}% mean, {100 * one.calibrated.median:.1f}% median error"
     )
