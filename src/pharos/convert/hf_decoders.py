@@ -65,6 +65,7 @@ def shared(config: Config, **found: Any) -> dict[str, Any]:
 
 
 def model_of(name: str, **found: Any) -> Model:
+    """A decoder of the sizes that a config states."""
     sizes = Decoder(**found)
     return Model(name=name, family="transformer", build=lambda work: decoder(name, work, sizes))
 

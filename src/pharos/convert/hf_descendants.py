@@ -1,4 +1,4 @@
-"""Configs of decoders that are Llama or GPT with a turn: StableLM, StarCoder2, Cohere, GLM, SmolLM3 and others."""
+"""Configs of decoders that are Llama or GPT with a turn: StableLM, StarCoder2, Cohere, GLM, SmolLM3, ..."""
 
 from typing import Any
 

@@ -35,7 +35,11 @@ def export(
     ] = "",
     weights: Annotated[
         str | None,
-        typer.Option("--weights", "-w", help="random (default), zeros, none (shapes alone), or a .safetensors, .pt or .npz file."),
+        typer.Option(
+            "--weights",
+            "-w",
+            help="random (default), zeros, none (shapes alone), or a .safetensors, .pt or .npz file.",
+        ),
     ] = None,
     batch: Batch = "1",
     context: Context = None,
