@@ -53,6 +53,7 @@ SMALL = [
     "googlenet(resolution=64, classes=10)",
     "regnet_y_400mf(resolution=32, classes=10)",
     "highway(depth=3)",
+    "p4cnn",
     "rnnsearch(source=5, source_vocabulary=20, target_vocabulary=20, embedding_dim=8, hidden=12, align=6, "
     "maxout=5)",
     "din(profile=[10, 20], items=[30, 40], history=6, dim=8)",

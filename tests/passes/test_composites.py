@@ -13,11 +13,15 @@ from pharos.graph.graph import Builder
 from pharos.graph.workload import Workload
 from pharos.models.registry import find
 from pharos.ops.activation import Activation, Softmax
+from pharos.ops.attention import Attention
+from pharos.ops.compare import Compare, Where
+from pharos.ops.copies import Arange, Full
 from pharos.ops.elementwise import Add, Clamp, Div, Mul, Pow, Sub
 from pharos.ops.linear import Linear, MatMul
 from pharos.ops.reduce import Reduce
 from pharos.ops.shape_ops import Concat, Expand, Reshape, Slice, Split, Transpose
 from pharos.ops.stored import Stored
+from pharos.ops.supplied import Supplied
 from pharos.passes.composites import fuse_composites
 
 
@@ -346,3 +350,67 @@ def test_models_of_whole_operators_stay_as_they_are(name):
 def test_arrays_of_sizes_pass_through():
     graph = find("gpt2-small").graph(Workload(batch=np.array([1, 2])))
     assert (count(fuse_composites(graph)).macs == count(graph).macs).all()
+
+
+def triangle(g, size, how):
+    """A causal mask of size x size, as libraries make it of nothing but numbers."""
+    rows, keys = (g(f"arange_{n}", Arange(size)) for n in ("rows", "keys"))
+    rows, keys = g("rows", Reshape((size, 1)), rows), g("keys", Reshape((1, size)), keys)
+    if how == "seen":
+        seen = g("le", Compare("le"), keys, rows)
+        return g("added", Where(0.0, -1e9), seen)
+    hidden = g("gt", Compare("gt"), keys, rows)
+    return g("added", Where(float("-inf"), 0.0), hidden)
+
+
+@pytest.mark.parametrize("how", ["seen", "hidden"])
+@pytest.mark.parametrize("size", [5, sympy.Symbol("n", integer=True, positive=True)])
+def test_a_mask_that_follows_from_sizes_is_causal(how, size):
+    g = Builder("causal")
+    q, k, v = (g.input(name, (2, 4, size, 6)) for name in "qkv")
+    y = eager(g, q, k, v, scale="q", mask=triangle(g, size, how))
+    graph = g.finish(y)
+    (node,) = fuse_composites(graph).nodes
+    assert (node.op.causal, node.inputs) == (True, ("q", "k", "v"))
+    if size == 5:
+        stay_the_same(graph)
+
+
+def test_a_mask_that_hides_nothing_is_left_out_and_a_window_stays_a_bias():
+    g = Builder("masks")
+    q, k, v = (g.input(name, (1, 2, 5, 6)) for name in "qkv")
+    nothing = g("nothing", Where(0.0, -1e9), g("all", Full((5, 5), 1.0, "bool")))
+    (node,) = stay_the_same(g.finish(eager(g, q, k, v, scale="q", mask=nothing))).nodes
+    assert (node.op.causal, len(node.inputs)) == (False, 3)
+    g = Builder("masks")
+    q, k, v = (g.input(name, (1, 2, 5, 6)) for name in "qkv")
+    rows, keys = (
+        g("rows", Reshape((5, 1)), g("ar", Arange(5))),
+        g("keys", Reshape((1, 5)), g("ak", Arange(5))),
+    )
+    near = g("near", Where(0.0, -1e9), g("lt", Compare("lt", 2), g("far", Sub(), rows, keys)))
+    fused = stay_the_same(g.finish(eager(g, q, k, v, scale="q", mask=near)))
+    (node,) = [n for n in fused.nodes if n.op.kind == "attention"]
+    assert (node.op.causal, len(node.inputs)) == (False, 4)
+
+
+def test_keys_copied_for_a_group_are_read_once():
+    g = Builder("grouped")
+    q, k, v = g.input("q", (2, 4, 5, 6)), g.input("k", (2, 2, 5, 6)), g.input("v", (2, 2, 5, 6))
+    wide = []
+    for name, value in (("k", k), ("v", v)):
+        one = g(f"{name}_one", Reshape((2, 2, 1, 5, 6)), value)
+        wide.append(g(f"{name}_heads", Reshape((2, 4, 5, 6)), g(f"{name}_all", Expand((2, 2, 2, 5, 6)), one)))
+    (node,) = stay_the_same(g.finish(g("attention", Attention(True), q, *wide))).nodes
+    assert (node.op, node.inputs) == (Attention(True), ("q", "k", "v"))
+
+
+def test_weights_given_as_inputs_are_the_operators_own():
+    g = Builder("supplied")
+    x = g.input("x", (2, 6))
+    weight = g("fc", Stored((6, 6)))
+    for i in range(2):
+        x = g(f"use.{i}", Supplied.around(Linear(6, 6, False), ["weight"]), x, weight)
+    one, two = stay_the_same(g.finish(x)).nodes
+    assert (one.name, one.op, one.tied) == ("fc", Linear(6, 6, False), {})
+    assert two.tied == {"weight": "fc.weight"}

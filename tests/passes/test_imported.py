@@ -75,21 +75,6 @@ def test_attention_is_one_operator_however_it_was_written(kind):
         assert any(isinstance(n, Repeat) and n.count >= 3 for n in graph.nodes)
 
 
-@pytest.mark.filterwarnings("ignore:var_to_val")
-def test_a_formula_is_told_the_same_as_a_number():
-    module, args, _ = built("llama", "sdpa")
-    import sympy
-
-    b, n = (sympy.Symbol(s, integer=True, positive=True) for s in "bn")
-    model = trace(module, *args)
-    graph = model.graph(Workload(batch=b, context=n))
-    (op,) = {node.op for node, _, _ in graph.walk() if node.op.kind == "attention"}
-    assert op.causal
-    fixed = count(model.graph(Workload(batch=2, context=16)))
-    assert int(count(graph).macs.subs({b: 2, n: 16})) == fixed.macs
-    assert recognise(graph).count("transformer block") == 4
-
-
 class ByHand(nn.Module):
     """Multi-head attention as textbooks write it, masked by a filled triangle."""
 

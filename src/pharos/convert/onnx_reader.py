@@ -523,7 +523,8 @@ def _fold(reader: OnnxReader, node: Call) -> bool:
         )
     if tensors is None:
         return False
-    # from each initialiser once; sizes are taken from none
+    # from each initialiser once; sizes are taken from none, and scales are no parameters
+    given = given[:1] if kind == "DequantizeLinear" else given
     origins = tuple(
         dict.fromkeys(o for c in given for o in c.origins if c.tensor.numel != 1 or len(given) == 1)
     )

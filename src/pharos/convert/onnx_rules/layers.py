@@ -51,8 +51,12 @@ AVG_POOLS: dict[int, Any] = {1: AvgPool1d, 2: AvgPool2d, 3: AvgPool3d}
 
 
 def is_weight(reader: OnnxReader, node: Call, i: int) -> bool:
-    """Whether an input is a parameter, not something computed."""
-    return has(node, i) and node.input[i] in reader.constants and node.input[i] not in reader.values
+    """Whether an input is a parameter, not something computed: copies of one are computed from it."""
+    if not has(node, i) or node.input[i] not in reader.constants or node.input[i] in reader.values:
+        return False
+    found = reader.constants[node.input[i]]
+    stored = [reader.constants[o].tensor.numel for o in found.origins if o in reader.constants]
+    return not stored or not is_int(found.tensor.numel) or found.tensor.numel <= sum(stored)
 
 
 def bias_of(reader: OnnxReader, node: Call, i: int = 2) -> bool:

@@ -1,4 +1,4 @@
-"""Linear layers written as a product with a stored matrix, a transposed one, or with a bias added after."""
+"""Linear layers written as products and sums with stored values; weights given as inputs."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ from pharos.graph.graph import Node
 from pharos.ops.elementwise import Add
 from pharos.ops.linear import Linear, MatMul
 from pharos.ops.shape_ops import Transpose
+from pharos.ops.supplied import Supplied
 from pharos.passes.composites.fusing import ends_with
 from pharos.passes.composites.rewrite import Level, Mismatch, need, same_sizes
 
@@ -44,3 +45,15 @@ def bias(level: Level, node: Node) -> bool:
         )
         return level.replace(node)
     raise Mismatch
+
+
+@ends_with(Supplied)
+def stored_weights(level: Level, node: Node) -> bool:
+    """An operator whose weights are given as inputs, all of which are stored parameters."""
+    op = node.op
+    assert isinstance(op, Supplied)
+    given = dict(zip(op.keys, node.inputs[op.inputs :], strict=True))
+    found = {key: parameter for key, value in given.items() if (parameter := level.parameter(value))}
+    need(len(found) == len(given) == len(op.op.weights()))
+    level.add(node.name, op.op, *node.inputs[: op.inputs], outputs=node.outputs, parameters=found)
+    return level.replace(node)

@@ -164,12 +164,10 @@ def unfused_attention(found: Found) -> None:
 @rule(BLOCK)
 def feed_forward(found: Found) -> None:
     """x + f(x) with two linear layers and an activation in f, or three with a gate; or experts."""
+    cells = {n for b in found.blocks if b.family == "rnn" for n in b.nodes}
     for region in found.regions:
-        if (
-            region.of(*CONVS)
-            or region.of(*ATTENTIONS)
-            or region.of("router", "experts", "mat_mul", "softmax")
-        ):
+        other = region.of(*CONVS, *ATTENTIONS, *NOT_FEED_FORWARD)
+        if other or _touches(found, region, cells):
             continue
         nodes = [n for n in region.branch if n.op.kind not in NORMS or not _outer(found.view, region, n)]
         made = _feed_forward(found, nodes)
