@@ -133,8 +133,8 @@ LANGUAGE = [
     decoder("Phi-3-mini, 2048 tokens", "Phi3", hidden_size=3072, intermediate_size=8192, num_hidden_layers=32),
     decoder("Gemma-2-2B, 2048 tokens", "Gemma2", hidden_size=2304, intermediate_size=9216, num_hidden_layers=26,
             num_attention_heads=8, num_key_value_heads=4, head_dim=256),
-    decoder("OPT-125M, 1024 tokens", "OPT", 1024),
-    decoder("BLOOM-560M, 1024 tokens", "Bloom", 1024, hidden_size=1024, n_layer=24, n_head=16),
+    of_config("OPT-125M, 128 tokens", "OPT", "OPTForCausalLM", text(128), real=True),
+    decoder("GPT-J-6B, 2048 tokens", "GPTJ"),
     decoder("Pythia-1.4B, 2048 tokens", "GPTNeoX", hidden_size=2048, intermediate_size=8192, num_hidden_layers=24,
             num_attention_heads=16),
     decoder("Falcon-7B, 2048 tokens", "Falcon"),
@@ -177,16 +177,15 @@ LANGUAGE = [
 
 def plain(name: str) -> Callable[[], Any]:
     def build() -> Any:
-        import torch
         import torch_nets
 
-        return torch.nn.LSTM(100, 128) if name == "LSTM" else getattr(torch_nets, name)()
+        return getattr(torch_nets, name)()
 
     return build
 
 
 OTHERS = [
-    Row("LSTM, 1000 steps", "others", plain("LSTM"), {"x": ((1000, 1, 100), "float32")}, macs=116_736_000,
+    Row("LSTM, 1000 steps", "others", plain("Recurrent"), {"x": ((1000, 1, 100), "float32")}, macs=116_736_000,
         formula="T 4 h (i + h)"),
     Row("DLRM-like, batch 128", "others", plain("DLRM"),
         {"dense": ((128, 13), "float32")} | {f"bag{i}": ((128, 4), "int64") for i in range(26)}, macs=298_229_760,

@@ -191,3 +191,14 @@ class CellLoop(nn.Module):
             h, c = self.cell(step, (h, c))
             outs.append(h)
         return torch.stack(outs)
+
+
+class Recurrent(nn.Module):
+    """One recurrent layer, of which the outputs are taken."""
+
+    def __init__(self, width=100, hidden=128):
+        super().__init__()
+        self.layer = nn.LSTM(width, hidden)
+
+    def forward(self, x):
+        return self.layer(x)[0]

@@ -21,7 +21,7 @@ def told(network: Any, node: Node, call: Any, given: list[Any]) -> Any:
 
 
 def traits(call: Any) -> Any:
-    """All that decides what a call computes besides its tensors; unchanged unless it was edited."""
+    """All that decides what a call computes besides its tensors: equal as long as nobody edits it."""
     inner = getattr(call, "_module", call)
     if not hasattr(inner, "named_modules"):
         return id(inner)
@@ -62,7 +62,7 @@ def listening(reader: TorchReader, recorder: Any, pretend: bool) -> Iterator[Non
             out = _shaped(reader, network, results, given) if pretend else call(*given)
         finally:
             recorder.inside = False
-        outs: list[Any] = [*out] if isinstance(out, (tuple, list)) else [out]
+        outs = out if isinstance(out, (tuple, list)) else (out,)
         for t, value in zip(outs, results, strict=True):
             reader.values[value.name] = value
             reader.bind(t, value.name)
@@ -76,13 +76,10 @@ def listening(reader: TorchReader, recorder: Any, pretend: bool) -> Iterator[Non
 
 
 def _placed(reader: TorchReader, network: Any, node: Node, values: list[Any]) -> Any:
-    """Appends the operator under its own name, behind the path of the network in what is traced."""
+    """Appends the operator under its own name, behind the path of the network in the traced module."""
     names = {key: reader.stored_name(t) for key, t in network.tensors_of(node).items()}
-    own = next(
-        (n for key, n in names.items() if key not in node.tied and n.endswith(node.parameter(key))), ""
-    )
-    first = next((node.parameter(k) for k, n in names.items() if n == own), "")
-    within = own[: len(own) - len(first)] if own else _prefix(reader, network)
+    path = reader.paths.get(id(network), "")
+    within = f"{path}." if path else ""
     tied = {}
     for key in node.weights:
         name = names.get(key, "")
@@ -94,11 +91,6 @@ def _placed(reader: TorchReader, network: Any, node: Node, values: list[Any]) ->
     if node.home is not None:
         reader.g.call_parameters(within + node.home)
     return made
-
-
-def _prefix(reader: TorchReader, network: Any) -> str:
-    path = reader.paths.get(id(network), "")
-    return f"{path}." if path else ""
 
 
 def _shaped(reader: TorchReader, network: Any, results: Any, given: list[Any]) -> Any:
@@ -115,7 +107,7 @@ def _shaped(reader: TorchReader, network: Any, results: Any, given: list[Any]) -
 
 
 def same_again(module: Any, made: Graph) -> Graph:
-    """The graph that a module was made from, with its Repeats, if that is exactly what was recorded."""
+    """The graph a module was made from, with its repeated layers, if exactly that was recorded."""
     source = getattr(module, "source_graph", None)
     if not isinstance(source, Graph):
         return made

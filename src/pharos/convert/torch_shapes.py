@@ -7,9 +7,9 @@ from pharos.convert.torch_record import TorchReader
 from pharos.convert.torch_rules import rule
 from pharos.graph.graph import Value
 from pharos.graph.op import Op
-from pharos.graph.tensor import Tensor
+from pharos.graph.tensor import ACTIVATIONS
 from pharos.ops.cast import Cast, Clone
-from pharos.ops.copies import Flip, Pad, Tile
+from pharos.ops.copies import Flip, Full, Pad, Tile
 from pharos.ops.image_window import Roll
 from pharos.ops.pixel_shuffle import PixelShuffle
 from pharos.ops.shape_ops import Concat, Expand, Reshape, Slice, Split, Transpose
@@ -67,6 +67,8 @@ def _slice(r: TorchReader, self: Any, dim: int = 0, start: Any = None, end: Any 
     length, kept = r.size(self.shape[dim]), r.size(r.out.shape[dim])
     if kept is length or kept == length:
         return r.of(self) if r.parameter(self) is None else _view(r, self, Reshape(r.sizes(self.shape)))
+    if kept == 0 and isinstance(kept, int):
+        return r.put("full", Full(r.sizes(r.out.shape), 0.0, _element_type(r, self)))
     begin = 0 if start is None else r.size(start)
     if isinstance(begin, int) and begin < 0:
         begin = length + begin
@@ -136,8 +138,10 @@ def _diagonal(r: TorchReader, self: Any, offset: int = 0, dim1: int = 0, dim2: i
 
 @rule("cat", "concat", "concatenate")
 def _concat(r: TorchReader, tensors: Any, dim: int = 0) -> Any:
-    # PyTorch lets empty vectors stand in any list
-    kept = [t for t in tensors if not (t.dim() == 1 and r.size(t.shape[0]) == 0)]
+    # PyTorch lets empty tensors stand in any list
+    kept = [t for t in tensors if not any(isinstance(s, int) and s == 0 for s in r.sizes(t.shape))]
+    if not kept:
+        return r.put("full", Full(r.sizes(r.out.shape), 0.0, _element_type(r, r.out)))
     if len(kept) == 1:
         return r.of(kept[0])
     return r.put("concat", Concat(dim % r.out.dim()), *[r.of(t) for t in kept])
@@ -241,5 +245,6 @@ def _channel_shuffle(r: TorchReader, self: Any, groups: int) -> Any:
     return r.put("reshape", Reshape(x.shape), r.put("transpose", Transpose(order), split))
 
 
-def _described(r: TorchReader) -> Tensor:
-    return r.describe(r.out)
+def _element_type(r: TorchReader, t: Any) -> str:
+    kind = r.dtype(t.dtype)
+    return ACTIVATIONS if kind in FLOATS else kind
