@@ -62,7 +62,7 @@ def listening(reader: TorchReader, recorder: Any, pretend: bool) -> Iterator[Non
             out = _shaped(reader, network, results, given) if pretend else call(*given)
         finally:
             recorder.inside = False
-        outs = out if isinstance(out, (tuple, list)) else (out,)
+        outs: list[Any] = [*out] if isinstance(out, (tuple, list)) else [out]
         for t, value in zip(outs, results, strict=True):
             reader.values[value.name] = value
             reader.bind(t, value.name)
