@@ -57,6 +57,11 @@ def following(torch: Any) -> Any:
             if real is not None and real.numel() <= LARGEST:
                 self.known[t] = real
 
+        def wrote(self, func: Any, args: Any, kwargs: Any) -> None:
+            """Follows a write that is not carried out."""
+            given = tensors_in(torch, (args, kwargs))
+            self._written(func, args, kwargs, all(self.value(t) is not None for t in given))
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             name = func._schema.name

@@ -70,6 +70,8 @@ class TorchReader(Reader):
         self.symbols: Callable[[Any], Size] | None = None
         # the numbers of a tensor where they are known
         self.known: Callable[[Any], Any] | None = None
+        # told of a write into the module's own tensors, which is not carried out
+        self.wrote: Callable[[Any, Any, Any], None] | None = None
         self.modules: list[str] = []
         # path of each submodule by identity
         self.paths: dict[int, str] = {}
@@ -450,6 +452,8 @@ def recording(torch: Any, reader: TorchReader, module: Any, pretend: bool) -> It
                 out = NotImplemented if shaped is None else shaped(torch, *args, **kwargs)
                 if out is NotImplemented and pretend and written and of_the_module(written):
                     out = written[0] if len(written) == 1 else tuple(written)
+                    if reader.wrote is not None:
+                        reader.wrote(func, args, kwargs)
                 elif out is NotImplemented:
                     out = func(*args, **kwargs)
             finally:

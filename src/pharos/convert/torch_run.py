@@ -169,7 +169,8 @@ class _Run:
         device = home_of(torch, self.module)
         follow = following(torch)
         follow.device = device
-        reader.known = None if environment is not None else follow.value
+        if environment is None:
+            reader.known, reader.wrote = follow.value, follow.wrote
 
         def made(i: int, t: Any) -> Any:
             sizes = self._sizes(i, t, asked)
@@ -178,7 +179,9 @@ class _Run:
                 sizes = _symbolic(torch, mode, environment, sizes, t.dtype, dims)
             with mode:
                 pretended = torch.empty(sizes, dtype=t.dtype, device=device)
-            if t.device.type != "meta" and not t.is_floating_point() and tuple(t.shape) == sizes:
+            numbers = t.device.type != "meta" and not t.is_floating_point()
+            # comparing a formula with a number would make it one
+            if environment is None and numbers and tuple(t.shape) == tuple(sizes):
                 follow.learn(pretended, t.detach().cpu().clone())
             return pretended
 
@@ -240,7 +243,7 @@ class _Run:
                 stack.enter_context(enable_python_dispatcher())
             stack.enter_context(experts_by(module, "grouped_mm", only="eager"))
 
-        with copies.inside(module):
+        with _as_it_was(module), copies.inside(module):
             return watch_inference(torch, module, given[0], given[1], reader.size, device, around)
 
     def real(self, asked: dict[str, Size] | None) -> Graph:
