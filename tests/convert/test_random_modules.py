@@ -373,6 +373,29 @@ def test_a_random_network(made):
     assert counted.macs == counter.get_total_flops() // 2
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 6), (3, 4, 6), (5, 4)])
+@pytest.mark.parametrize("scaled", [(), ("weight",), ("bias",), ("weight", "bias")])
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_norm_by_its_own_statistics_or_half_affine(shape, scaled, stored):
+    class Norm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in scaled:
+                setattr(self, name, nn.Parameter(torch.rand(4)))
+            self.register_buffer("mean", torch.rand(4) if stored else None)
+            self.register_buffer("var", torch.rand(4) + 0.5 if stored else None)
+
+        def forward(self, x):
+            weight, bias = (getattr(self, name, None) for name in ("weight", "bias"))
+            return F.batch_norm(x, self.mean, self.var, weight, bias, not stored)
+
+    module = Norm().eval()
+    graph = pharos.trace(module, torch.zeros(shape)).graph()
+    assert count(graph).parameters == 4 * len(scaled)
+    if not stored:
+        check(module, shape)
+
+
 def test_a_list_of_names_that_are_not_the_layers():
     """Parameters of any name, one used twice, one unused: all keep the names the module has for them."""
 

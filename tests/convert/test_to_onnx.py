@@ -259,7 +259,11 @@ def test_a_file_reads_back_as_the_graph_it_was_written_from(tmp_path, name):
     }
 
 
-@pytest.mark.parametrize("name", SMALL)
+# A file that folds the turned copies of a kernel stores them all: nothing in it says that they are one.
+FOLDED = pytest.mark.xfail(strict=True, reason="turned copies of a kernel count as parameters of their own")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=FOLDED) if "p4cnn" in n else n for n in SMALL])
 def test_the_nodes_alone_say_what_there_is_to_count(tmp_path, name):
     """Without the marks, as of any other writer's file."""
     graph = small(name, tmp_path)

@@ -38,7 +38,7 @@ def seen(build, inputs, **kwargs):
     """What a trace of the module on the meta device says it holds."""
     with torch.device("meta"):
         module = build().eval()
-    return held_of(pharos.trace(module, *inputs, **kwargs).graph())
+    return held_of(pharos.trace(module, *inputs, watch=True, **kwargs).graph())
 
 
 def floats(*shape):
@@ -152,7 +152,7 @@ def test_real_kernels_hold_what_pretended_ones_do(name):
         module(x)
     total = sum(found["Total"] for found in tracker.get_tracker_snapshot("peak").values())
     before = {k: v.clone() for k, v in module.state_dict().items()}
-    assert held_of(pharos.trace(module, x).graph()).peak == total
+    assert held_of(pharos.trace(module, x, watch=True).graph()).peak == total
     assert all(torch.equal(v, module.state_dict()[k]) for k, v in before.items())
     assert all(p.device.type == "cpu" and type(p) is nn.Parameter for p in module.parameters())
 
@@ -185,7 +185,9 @@ def test_views_share_and_resized_storages_count_anew():
 
 
 def test_one_trace_answers_every_batch():
-    model = pharos.trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Bottleneck(8)), floats(2, 3, 20, 20))
+    model = pharos.trace(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Bottleneck(8)), floats(2, 3, 20, 20), watch=True
+    )
     batches = np.array([3, 5, 8])
     swept = held_of(model.graph(Workload(batch=batches))).peak
     each = [held_of(model.graph(Workload(batch=int(b)))).peak for b in batches]
@@ -194,7 +196,7 @@ def test_one_trace_answers_every_batch():
 
 def test_precision_asked_for_is_the_one_run_in():
     with torch.device("meta"):
-        model = pharos.trace(Bottleneck(), floats(2, 64, 28, 28))
+        model = pharos.trace(Bottleneck(), floats(2, 64, 28, 28), watch=True)
     wide, narrow = (held_of(model.graph(Workload(precision=p))) for p in ("fp32", "bf16"))
     # the count of batches a norm has seen stays an int64
     assert narrow.peak - 16 == (wide.peak - 16) // 2
@@ -208,7 +210,7 @@ def test_estimates_in_eager_mode_hold_it():
     from pharos.machines.machine import find_machine
 
     with torch.device("meta"):
-        graph = pharos.trace(build().eval(), *inputs).graph()
+        graph = pharos.trace(build().eval(), *inputs, watch=True).graph()
     held, work = held_of(graph), Workload()
     memory = predict(graph, find_machine("cortex-a53"), work, runtime="eager").memory
     assert memory.total == held.peak

@@ -70,7 +70,7 @@ def _traced(text: str, inputs: dict[str, str] | None, meta: bool = True) -> Mode
     torch = require_torch()
     module = _made(torch, text, meta)
     args, kwargs = _stated(torch, inputs) if inputs else guess_inputs(torch, module, text)
-    return trace(module, *args, name=text, **kwargs)
+    return trace(module, *args, name=text, watch=True, **kwargs)
 
 
 def _versions() -> dict[str, str]:

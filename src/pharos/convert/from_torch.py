@@ -50,7 +50,8 @@ class Traced(Model):
 
 def trace(
     module: Any, *args: Any, input_size: Any = None, dtypes: Any = None,
-    dynamic: Mapping[str, Any] | None = None, name: str = "", device: Any = None, **kwargs: Any,
+    dynamic: Mapping[str, Any] | None = None, name: str = "", device: Any = None,
+    watch: bool = False, **kwargs: Any,
 ) -> Model:  # fmt: skip
     """A model from an ``nn.Module`` and example inputs; the module is left as it was.
 
@@ -67,6 +68,7 @@ def trace(
         name: of the model; the class's if left out.
         device: whose kernels' results count as memory; the parameters' own, or the CPU's if they are on
             the meta device.
+        watch: run it a second time, call by call, to see what it holds in memory: `pharos.passes.held`.
 
     Raises:
         InputError: no inputs, torch is missing, or the module cannot run on them.
@@ -84,7 +86,7 @@ def trace(
     memo: dict[Any, Any] = {}
 
     def build(work: Workload) -> Graph:
-        return _graph(torch, module, args, kwargs, free, work, called, memo, device)
+        return _graph(torch, module, args, kwargs, free, work, called, memo, device, watch)
 
     return Traced(name=called, family="", build=build, module=module, args=args, kwargs=kwargs, free=free,
                   device=device)  # fmt: skip
@@ -135,7 +137,7 @@ def free_dimensions(
 
 def _graph(
     torch: Any, module: Any, args: Any, kwargs: Any, free: dict[tuple[int, int], str], work: Workload,
-    name: str, memo: dict[Any, Any], device: Any = None,
+    name: str, memo: dict[Any, Any], device: Any = None, watch: bool = False,
 ) -> Graph:  # fmt: skip
     if work.phase != "forward":
         raise SizeError(
@@ -147,12 +149,14 @@ def _graph(
     if all(map(is_int, asked.values())):
         key = (tuple(sorted(asked.items())), precision)
         if key not in memo:
-            made = recorded(torch, module, args, kwargs, free, asked, precision, name, device)
+            made = recorded(torch, module, args, kwargs, free, asked, precision, name, device, watch=watch)
             memo[key] = made if made is getattr(module, "source_graph", None) else tidy(made)
         return memo[key]
     key = ("formula", precision)
     if key not in memo:
-        written, symbols = recorded(torch, module, args, kwargs, free, None, precision, name, device)
+        written, symbols = recorded(
+            torch, module, args, kwargs, free, None, precision, name, device, watch=watch
+        )
         memo[key] = tidy(written), symbols
     graph, symbols = memo[key]
     missing = [called for called in asked if called not in symbols and not is_int(asked[called])]

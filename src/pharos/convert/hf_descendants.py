@@ -1,9 +1,7 @@
-"""Configs of decoders that are Llama or GPT with a turn: StableLM, StarCoder2, Cohere, GLM, SmolLM3, ..."""
-
-from typing import Any
+"""Configs of decoders that are Llama or GPT with a turn: StableLM, StarCoder2, GLM, SmolLM3, ..."""
 
 from pharos.convert.from_hf import Config, reader
-from pharos.convert.hf_decoders import LLAMA, MISTRAL, cycle, model_of, shared, windows
+from pharos.convert.hf_decoders import LLAMA, cycle, model_of, shared, windows
 from pharos.models.registry import Model
 from pharos.quantity.errors import InputError
 
@@ -45,19 +43,6 @@ def _starcoder2(name: str, config: Config) -> Model:
         attention_bias="qkvo" if biased else "none", style="starcoder2",
     )  # fmt: skip
     return model_of(name, **found, **windows(config, found, None))
-
-
-@reader("cohere", **LLAMA | {
-    "vocab_size": 256000, "hidden_size": 8192, "intermediate_size": 22528, "num_hidden_layers": 40,
-    "num_attention_heads": 64, "max_position_embeddings": 8192, "layer_norm_eps": 1e-5,
-    "tie_word_embeddings": True, "rope_theta": 500000.0})  # fmt: skip
-def _cohere(name: str, config: Config) -> Model:
-    config.refuse(use_qk_norm=(False,))
-    found = shared(
-        config, norm="layer_no_bias", norm_eps=config.number("layer_norm_eps"), parallel=1,
-        rotary_interleaved=True,
-    )  # fmt: skip
-    return model_of(name, **found)
 
 
 @reader("smollm3", **LLAMA | {
@@ -134,12 +119,3 @@ def _ernie(name: str, config: Config) -> Model:
     "head_dim": 128, "rms_norm_eps": 1e-5, "max_position_embeddings": 32768})  # fmt: skip
 def _internlm3(name: str, config: Config) -> Model:
     return model_of(name, **shared(config))
-
-
-@reader("ministral3", **MISTRAL | {
-    "vocab_size": 131072, "num_hidden_layers": 34, "head_dim": 128, "max_position_embeddings": 262144,
-    "rms_norm_eps": 1e-5, "rope_theta": 1e6, "sliding_window": None})  # fmt: skip
-def _ministral3(name: str, config: Config) -> Model:
-    """Ministral 3; the slow growth of query length with position is not expressed."""
-    found: dict[str, Any] = shared(config)
-    return model_of(name, **found, **windows(config, found, None))

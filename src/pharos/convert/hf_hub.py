@@ -10,10 +10,15 @@ _ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 _SET = ("1", "ON", "YES", "TRUE")
 
 
+# Ends of files that are not ids.
+_FILES = (".json", ".onnx", ".py", ".yaml", ".yml", ".pt", ".pth", ".pt2", ".bin", ".safetensors", ".npz",
+          ".ckpt", ".h5", ".tflite")  # fmt: skip
+
+
 def is_hub_id(text: str) -> bool:
     """Whether a text can only be an id on the hub: owner/name, and no file or folder of that name here."""
     text = text.strip()
-    if not _ID.match(text) or text.endswith((".json", ".onnx", ".py", ".yaml")):
+    if not _ID.match(text) or text.endswith(_FILES):
         return False
     # a relative path whose first part exists is a path that was mistyped further on
     return not Path(text).exists() and not Path(text.partition("/")[0]).exists()

@@ -13,13 +13,14 @@ from pharos.ops.compare import Where
 from pharos.ops.conv import Conv1d, Conv2d, Conv3d
 from pharos.ops.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from pharos.ops.copies import Full
-from pharos.ops.elementwise import Add, Mul
+from pharos.ops.elementwise import Add, Div, Mul, Sub
 from pharos.ops.embedding import Embedding, EmbeddingBag
 from pharos.ops.grouped import GroupedMatMul
 from pharos.ops.instance_norm import InstanceNorm
 from pharos.ops.linear import Linear, MatMul
 from pharos.ops.norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from pharos.ops.recurrent import GRU, LSTM, RNN
+from pharos.ops.reduce import Reduce
 from pharos.ops.shape_ops import Expand, Reshape, Split, Transpose
 from pharos.ops.supplied import Supplied
 from pharos.quantity.sizes import is_int, prod
@@ -188,11 +189,33 @@ def _batch_norm(
     momentum: float, eps: float, *_: Any,
 ) -> Any:  # fmt: skip
     x = r.of(input)
+    if running_mean is None:
+        return _scaled(r, _by_own_statistics(r, x, float(eps)), weight, bias)
+    held = {"running_mean": running_mean, "running_var": running_var}
+    if (weight is None) != (bias is None):
+        plain = with_weights(r, "norm", BatchNorm(x.shape[1], float(eps), affine=False), x, **held)
+        return _scaled(r, plain, weight, bias)
     op = BatchNorm(x.shape[1], float(eps), affine=weight is not None)
-    held = {"weight": weight, "bias": bias}
-    if running_mean is not None:
-        held |= {"running_mean": running_mean, "running_var": running_var}
-    return with_weights(r, "norm", op, x, **held)
+    return with_weights(r, "norm", op, x, weight=weight, bias=bias, **held)
+
+
+def _by_own_statistics(r: TorchReader, x: Value, eps: float) -> Value:
+    """Each channel less its mean over its deviation, both of this batch."""
+    if x.tensor.rank > 2 and is_int(x.shape[0]) and x.shape[0] == 1:
+        return r.put("norm", InstanceNorm(x.shape[1], eps, False), x)
+    over = (0, *range(2, x.tensor.rank))
+    mean = r.put("mean", Reduce(over, True, "mean"), x)
+    spread = r.put("add", Add(scalar=eps), r.put("var", Reduce(over, True, "var"), x))
+    return r.put("div", Div(), r.put("sub", Sub(), x, mean), r.put("sqrt", Activation("sqrt"), spread))
+
+
+def _scaled(r: TorchReader, y: Value, weight: Any, bias: Any) -> Value:
+    """y times a number and plus a number for each channel."""
+    for kind, op, t in (("mul", Mul(), weight), ("add", Add(), bias)):
+        if t is not None:
+            rows = r.put("reshape", Reshape((y.shape[1], *[1] * (y.tensor.rank - 2))), r.of(t))
+            y = r.put(kind, op, y, rows)
+    return y
 
 
 @rule(

@@ -48,21 +48,22 @@ class Memory(Protocol):
 def recorded(
     torch: Any, module: Any, args: Any, kwargs: Any, free: dict[tuple[int, int], str],
     asked: dict[str, Size] | None, precision: Precision, name: str, device: Any = None,
-    memory: Memory | None = None,
+    memory: Memory | None = None, watch: bool = False,
 ) -> Any:  # fmt: skip
     """The graph of one run; without `asked` one of formulas, with the symbols of free dimensions.
 
-    Its meta holds what an eager run keeps in memory, as `pharos.passes.held` reads it, or says under
-    "unwatched" why that could not be seen.
+    With `watch` its meta holds what an eager run keeps in memory, as `pharos.passes.held` reads it, or says
+    under "unwatched" why that could not be seen.
 
     Args:
         device: whose kernels' results count as memory; see `pharos.convert.torch_memory.device_of`.
         memory: what the run finds of earlier ones and leaves to later ones.
+        watch: run it once more, in full, to see what it holds in memory.
 
     Raises:
         InputError: the module refuses the inputs, or needs data and has none.
     """
-    run = _Run(torch, module, args, kwargs, free, precision, name, device, memory)
+    run = _Run(torch, module, args, kwargs, free, precision, name, device, memory, watch)
     try:
         return run.pretended(asked)
     except PharosError:
@@ -110,11 +111,11 @@ class _Run:
 
     def __init__(
         self, torch: Any, module: Any, args: Any, kwargs: Any, free: Any, precision: Any, name: str,
-        device: Any = None, memory: Memory | None = None,
+        device: Any = None, memory: Memory | None = None, watch: bool = False,
     ) -> None:  # fmt: skip
         self.torch, self.module, self.args, self.kwargs = torch, module, args, kwargs
         self.free, self.precision, self.name = free, precision, name
-        self.device, self.memory = device, memory
+        self.device, self.memory, self.watch = device, memory, watch
 
     def shapes(self, asked: dict[str, Size] | None) -> str:
         """The inputs in words."""
@@ -222,6 +223,8 @@ class _Run:
 
     def _watched(self, graph: Graph, reader: TorchReader, watch: Callable[[], Any]) -> Graph:
         """The graph with what an eager run holds; a run that cannot be watched leaves it without."""
+        if not self.watch:
+            return graph
         try:
             found = {HELD: watch().as_meta()}
         except Exception as error:
