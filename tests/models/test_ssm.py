@@ -82,9 +82,17 @@ def test_a_decode_step_costs_the_same_at_any_context():
     [
         ({"num_heads": 3, "head_dim": 16}, "num_heads"),
         ({"num_heads": 4, "head_dim": 16, "n_groups": 3}, "n_groups"),
-        ({"num_heads": 4, "head_dim": 16, "n_groups": 1, "time_step_limit": [0.0, 1.0]}, "time_step_limit"),
     ],
 )
 def test_configs_that_fit_nothing_are_told(tmp_path, change, told):
     with pytest.raises(PharosError, match=told):
         from_hf_config(config(tmp_path, model_type="mamba2", **change))
+
+
+def test_what_the_reader_does_not_express_is_traced(tmp_path):
+    """A limit on the steps changes no count: what transformers builds has the reader's parameters."""
+    pytest.importorskip("transformers")
+    sizes = {"num_heads": 4, "head_dim": 16, "n_groups": 1}
+    read = count(from_hf_config(config(tmp_path, model_type="mamba2", **sizes)).graph(Workload(context=8)))
+    limited = config(tmp_path, model_type="mamba2", **sizes, time_step_limit=[0.0, 1.0])
+    assert count(from_hf_config(limited).graph(Workload(context=8))).parameters == read.parameters
