@@ -151,7 +151,7 @@ for _name in BINARY:
         return r.put(_which, made(**how), floats(r, r.of(self), whole), second)
 
 
-@rule("addcmul", "addcdiv")
+@rule("addcmul")
 def _addc(r: TorchReader, self: Any, tensor1: Any, tensor2: Any, *, value: Any = 1, _made: Any = Mul) -> Any:
     y = r.put("mul", _made(), r.of(tensor1), r.of(tensor2))
     y = y if value == 1 else r.put("mul", Mul(scalar=float(value)), y)
@@ -232,9 +232,9 @@ for _name in ("isnan", "isinf", "isfinite"):
 @rule("where")
 def _where(r: TorchReader, condition: Any, self: Any = None, other: Any = None) -> Any:
     if self is None:
-        from pharos.convert.torch_index import _nonzero
+        from pharos.convert.torch_masks import places_of
 
-        return _nonzero(r, condition)
+        return places_of(r, condition)
     a, b = scalar(r, self), scalar(r, other)
     given = [r.of(t) for t, known in ((self, a), (other, b)) if known is None]
     return r.put("where", Where(a, b), r.of(condition), *given)

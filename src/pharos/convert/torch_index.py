@@ -11,7 +11,6 @@ from pharos.graph.tensor import ACTIVATIONS
 from pharos.ops.cast import Cast
 from pharos.ops.compare import Where
 from pharos.ops.copies import Arange, Full, Triangle
-from pharos.ops.declared import Declared
 from pharos.ops.elementwise import Add, Mul
 from pharos.ops.histogram import Histogram, Search
 from pharos.ops.indexing import OneHot, ScatterElements, ScatterND, Take, TakeAlong
@@ -96,23 +95,6 @@ def _index(r: TorchReader, self: Any, indices: Any) -> Any:
     rows = r.put("reshape", Reshape((*x.shape[:first], whole, *x.shape[last + 1 :])), x)
     assert flat is not None
     return r.put("take", Take(first), rows, flat)
-
-
-def _picked(r: TorchReader, name: str, *given: Any) -> Any:
-    """As many elements as data says, in this run: a comparison for each that is looked at."""
-    outs = [r.describe(t) for t in (r.out if isinstance(r.out, (tuple, list)) else [r.out])]
-    looked = given[-1].numel()
-    shapes, dtypes = tuple([t.shape for t in outs]), tuple([t.dtype for t in outs])
-    op = Declared(f"aten::{name}", shapes, dtypes, vector_flops=r.size(looked), runs_as="gather")
-    return r.put(name, op, *[r.of(t) for t in given])
-
-
-@rule("nonzero", "nonzero_numpy", "masked_select", "argwhere")
-def _nonzero(r: TorchReader, self: Any, mask: Any = None, **_: Any) -> Any:
-    made = _picked(
-        r, "nonzero" if mask is None else "masked_select", *([self] if mask is None else [self, mask])
-    )
-    return made if isinstance(made, tuple) or isinstance(r.out, r.torch.Tensor) else (made,)
 
 
 @rule("index_put", "_index_put_impl", "_unsafe_index_put")

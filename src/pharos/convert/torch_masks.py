@@ -58,13 +58,24 @@ def put_masked(r: TorchReader, self: Any, mask: Any, values: Any, accumulate: bo
     return r.put("reshape", Reshape(x.shape), y)
 
 
+def _places(r: TorchReader, x: Any, count: Size) -> Value:
+    """Places of what is not zero: [rank, count]."""
+    places = r.put("nonzero", NonZero(), r.of(x))
+    if is_int(count) and places.shape[1] == count:
+        return places
+    return r.put("slice", Slice(1, 0, count), places)
+
+
 @rule("nonzero")
 def _nonzero(r: TorchReader, self: Any) -> Value:
-    count = r.size(r.out.shape[0])
-    places = r.put("nonzero", NonZero(), r.of(self))
-    if not (is_int(count) and places.shape[1] == count):
-        places = r.put("slice", Slice(1, 0, count), places)
-    return r.put("transpose", Transpose((1, 0)), places)
+    return r.put("transpose", Transpose((1, 0)), _places(r, self, r.size(r.out.shape[0])))
+
+
+def places_of(r: TorchReader, condition: Any) -> tuple[Value, ...]:
+    """where(condition): the places of its truths, a vector for each dimension."""
+    places = _places(r, condition, r.size(r.out[0].shape[0]))
+    each = [r.put("select", Slice(0, d, d + 1), places) for d in range(len(r.out))]
+    return tuple([r.put("reshape", Reshape((v.shape[1],)), v) for v in each])
 
 
 @rule("masked_select")
