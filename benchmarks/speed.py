@@ -50,7 +50,6 @@ def main() -> None:
     import numpy as np
 
     import pharos
-    import pharos.models
     from pharos.graph.count import count
     from pharos.graph.workload import Workload
     from pharos.models.registry import find, names

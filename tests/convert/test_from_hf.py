@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pharos.convert.from_hf import from_hf_config, known_kinds
+from pharos.convert.from_hf import from_hf_config, reader_of
 from pharos.graph.count import count
 from pharos.graph.workload import Workload
 from pharos.quantity.errors import PharosError, UnknownName
@@ -51,7 +51,7 @@ def test_parameters_as_transformers_counts_them(tmp_path, kind):
     bare = transformers.AutoConfig.for_model(kind).to_dict()
     rope = bare.get("rope_parameters") or {}
     bare["rope_theta"] = rope.get("full_attention", rope).get("rope_theta")
-    ours = {k: v for k, v in known_kinds()[kind][1].items() if k in bare}
+    ours = {k: v for k, v in reader_of(kind)[1].items() if k in bare}
     if kind == "deepseek_v2":
         ours["n_group"] = bare["n_group"]
     assert {k: bare[k] for k in ours} == ours

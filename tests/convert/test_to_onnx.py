@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pharos.models
-import pharos.ops
 from pharos.convert.from_hf import from_hf_config
 from pharos.convert.from_onnx import from_onnx
 from pharos.convert.to_onnx import to_onnx
@@ -23,6 +21,7 @@ from pharos.graph.graph import Builder
 from pharos.graph.op import REGISTRY, Op, Tally
 from pharos.graph.workload import Workload
 from pharos.models.registry import find
+from pharos.ops import load_all
 from pharos.ops.activation import Activation
 from pharos.ops.attention import Attention
 from pharos.ops.elementwise import Add
@@ -34,8 +33,7 @@ from pharos.quantity.errors import InputError, PharosError
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
-assert pharos.models
-assert pharos.ops
+load_all()
 TINY = json.loads(Path(__file__).with_name("tiny_configs.json").read_text())
 SMALL = [
     "mlp(widths=[8, 16, 4])",

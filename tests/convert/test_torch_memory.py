@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import pharos
-import pharos.models
 from pharos.convert.to_torch import to_torch
 from pharos.graph.workload import Workload
 from pharos.models.registry import find
@@ -14,7 +13,6 @@ from pharos.predict.estimate import predict
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
-assert pharos.models
 
 
 def tracked(build, inputs, **kwargs):

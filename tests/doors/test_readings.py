@@ -51,9 +51,9 @@ def test_cards_name_the_biases(name, bias):
 
 
 def test_every_family_has_a_card():
-    from pharos.facts.tables import table
+    from pharos.facts.tables import families
 
-    assert set(table("families")) == set(FAMILIES)
+    assert set(families()) == set(FAMILIES)
 
 
 def test_stages_and_training():

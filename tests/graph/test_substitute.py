@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 import sympy
 
-import pharos.models
 from pharos.graph.count import count
 from pharos.graph.substitute import substitute, symbols_of
 from pharos.graph.workload import Workload
 from pharos.models.registry import find
 
-assert pharos.models
 B = sympy.Symbol("B", integer=True, positive=True)
 N = sympy.Symbol("n", integer=True, positive=True)
 

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 
-import pharos.models
 from pharos.graph.count import count
 from pharos.models.registry import find
 
-assert pharos.models
 ROOT = Path(__file__).parents[2]
 
 

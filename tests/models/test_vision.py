@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 import sympy
 
-import pharos.models
 from pharos.graph.count import count
 from pharos.graph.graph import Node
 from pharos.graph.workload import Workload
 from pharos.models.registry import find
 from pharos.quantity.errors import PharosError
 
-assert pharos.models
 HERE = Path(__file__)
 MADE = runpy.run_path(str(HERE.with_name("make_vision_reference.py")))
 REFERENCE = json.loads(HERE.with_name("vision_reference.json").read_text())["models"]

@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 from draws import node_of
 
-import pharos.ops
 from pharos.graph.serial import op_from_fields, op_to_fields
 from pharos.graph.tensor import Tensor
 from pharos.ops.conv import Conv2d
 from pharos.ops.conv_algorithms import ALGORITHMS, both_axes
 from pharos.quantity.errors import SizeError, UnknownName
-
-assert pharos.ops
 
 # Lavin and Gray 2015, section 4: B', G and A' of F(2x2, 3x3) and of F(4x4, 3x3).
 MATRICES = {

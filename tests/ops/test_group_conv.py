@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from draws import node_of
 
-import pharos.models
 from pharos.convert.to_torch import to_torch
 from pharos.graph.count import count
 from pharos.graph.tensor import Tensor
@@ -16,7 +15,6 @@ from pharos.passes.fuse import kernels
 from pharos.quantity.errors import SizeError, UnknownName
 
 torch = pytest.importorskip("torch")
-assert pharos.models
 
 
 def turned(image, h):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import sympy
 
-import pharos.ops
 from pharos.graph.graph import Builder
 from pharos.graph.op import Tally
 from pharos.graph.tensor import Tensor
@@ -23,8 +22,6 @@ from pharos.ops.reduce import Reduce
 from pharos.ops.rotary import Rotary
 from pharos.ops.shape_ops import Concat, Flatten, Reshape, Slice, Split, Transpose
 from pharos.quantity.errors import SizeError, UnknownName
-
-assert pharos.ops
 
 
 def node(op, *shapes, dtype=None, precision="fp32"):

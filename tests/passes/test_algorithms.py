@@ -2,7 +2,6 @@
 
 import pytest
 
-import pharos.models
 from pharos.convert.to_torch import to_torch
 from pharos.graph.count import count
 from pharos.graph.serial import from_dict, to_dict
@@ -11,8 +10,6 @@ from pharos.models.registry import find
 from pharos.ops.conv import Conv2d
 from pharos.passes.algorithms import fewest_macs, with_algorithm
 from pharos.quantity.errors import UnknownName
-
-assert pharos.models
 
 
 def conv_macs(graph):

@@ -2,14 +2,12 @@
 
 import pytest
 
-import pharos.models
 from pharos.graph.count import count
 from pharos.graph.workload import Workload
 from pharos.models.registry import find
 from pharos.passes.cache import evicting, paged
 from pharos.quantity.errors import SizeError
 
-assert pharos.models
 TOKEN = 2 * 32 * 8 * 128 * 2  # K and V, layers, KV heads, head_dim, bytes of fp16
 
 

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pharos.models
 from pharos.convert.to_torch import to_torch
 from pharos.graph.count import count
 from pharos.graph.graph import Builder, Repeat
@@ -20,8 +19,6 @@ from pharos.ops.norm import LayerNorm
 from pharos.ops.shape_ops import Concat
 from pharos.ops.stored import Stored
 from pharos.passes.fold import fold_repeats
-
-assert pharos.models
 
 
 def size(graph):

@@ -2,7 +2,6 @@
 
 import pytest
 
-import pharos.models
 from pharos.graph.graph import Builder
 from pharos.models.registry import find
 from pharos.ops.conv import Conv2d
@@ -10,8 +9,6 @@ from pharos.ops.conv_transpose import ConvTranspose2d
 from pharos.ops.elementwise import Add
 from pharos.ops.pooling import AvgPool2d
 from pharos.passes.receptive import fields, stages
-
-assert pharos.models
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-import pharos.models
 from pharos.convert.to_torch import to_torch
 from pharos.graph.count import count
 from pharos.graph.workload import Workload
@@ -14,7 +13,6 @@ from pharos.passes.training import training
 from pharos.quantity.errors import PharosError
 
 torch = pytest.importorskip("torch")
-assert pharos.models
 SIZES = {"layers": 6, "hidden_size": 32, "heads": 4, "kv_heads": 4, "head_dim": 8, "ffn_size": 128,
          "vocabulary": 60, "max_context": 64}  # fmt: skip
 GPT = Decoder(**SIZES, gated=False, activation="gelu", norm="layer", position="learned",

@@ -6,13 +6,13 @@ from draws import Draws, arrays, floating, node_of, past, readings_agree, tuple_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pharos.ops
 from pharos.graph.op import REGISTRY, Op
 from pharos.graph.tensor import Tensor
+from pharos.ops import load_all
 from pharos.ops.attention import Attention
 from pharos.ops.cross import Cross
 
-assert pharos.ops
+load_all()
 RUN = {kind for kind, cls in REGISTRY.items() if cls.sample.__func__ is not Op.sample.__func__}
 KINDS = sorted(RUN - {"declared"})
 # Their PyTorch form runs through products that torch.utils.flop_counter knows, and nothing is done twice.

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import sympy
 
-import pharos.models
 from pharos.facts.names import folder
 from pharos.facts.reading import read_yaml
 from pharos.graph.count import count
@@ -15,7 +14,6 @@ from pharos.graph.workload import Workload
 from pharos.models.registry import entry, find, names
 from pharos.quantity.errors import PharosError
 
-assert pharos.models
 NAMES = sorted(names())
 # MACs by the formula of a dense decoder: L n (4 d^2 shapes + feed-forward) + 2 L n^2 h hd + n d V.
 

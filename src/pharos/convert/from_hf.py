@@ -1,12 +1,14 @@
 """From Hugging Face: a config.json becomes a model; no code of the model's is run, no weights are read."""
 
+import re
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
+from pharos.facts.declared import declared
 from pharos.facts.reading import read_json
 from pharos.models.registry import Model
 from pharos.ops.activation import FUNCTIONS
@@ -194,13 +196,23 @@ def reader(*kinds: str, **defaults: Any) -> Callable[[Reader], Reader]:
 MOST_LAYERS = 10_000
 
 
-def known_kinds() -> dict[str, tuple[Reader, dict[str, Any]]]:
-    """Every model_type that can be read; the readers are the hf_*.py files beside this one."""
-    package = import_module("pharos.convert")
-    for module in iter_modules(package.__path__):
-        if module.name.startswith("hf_"):
-            import_module(f"pharos.convert.{module.name}")
-    return KINDS
+_READER = re.compile(r"^@reader\(((?:\"[\w-]+\",?\s*)+)", re.M)
+
+
+@cache
+def kinds() -> dict[str, str]:
+    """Every model_type that has a reader -> the module that holds it: an hf_*.py file beside this."""
+    found = {}
+    for module, match in declared("pharos.convert", _READER):
+        found |= dict.fromkeys(re.findall(r"\"(.*?)\"", match[1]), module)
+    return found
+
+
+def reader_of(kind: str) -> tuple[Reader, dict[str, Any]] | None:
+    """The reader of a model_type and the defaults it takes; None where there is none."""
+    if kind not in KINDS and kind in kinds():
+        import_module(kinds()[kind])
+    return KINDS.get(kind)
 
 
 def _bounded(data: dict[str, Any], path: str, depth: int = 0) -> None:
@@ -227,19 +239,20 @@ def from_hf_config(path: str | Path, name: str = "") -> Model:
         UnknownName: a model_type that neither Pharos nor the installed transformers knows.
     """
     document = read_json(path)
-    data, kinds = document.data, known_kinds()
+    data = document.data
     if not isinstance(data, dict):
         raise InputError("is not a config: it must be an object", where=str(path))
     kind = data.get("model_type")
     if not isinstance(kind, str):
-        raise InputError("has no model_type", where=str(path), hint=f"known: {', '.join(sorted(kinds))}")
+        raise InputError("has no model_type", where=str(path), hint=f"known: {', '.join(sorted(kinds()))}")
     name = name or str(data.get("_name_or_path") or Path(path).resolve().parent.name or kind)
     _bounded(data, str(path))
-    if kind not in kinds:
+    found = reader_of(kind)
+    if found is None:
         from pharos.convert.hf_trace import from_transformers
 
         return from_transformers(data, name, document.path)
-    read, defaults = kinds[kind]
+    read, defaults = found
     try:
         return read(name, Config(data, defaults, document.path))
     except NotExpressed as refusal:

@@ -1,7 +1,6 @@
 """Load: a model from whatever names it: a catalogue name, an ONNX file, a config.json, PyTorch code."""
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 from pharos.graph.graph import Graph
@@ -27,7 +26,6 @@ def load(
     """
     if isinstance(model, Model):
         return model
-    import_module("pharos.models")
     text = model.strip()
     if ":" in text:
         from pharos.convert.factory import from_factory, is_factory

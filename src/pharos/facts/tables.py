@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pharos.facts.names import folder
 from pharos.facts.reading import read_yaml
 from pharos.quantity.errors import unknown
 
@@ -13,6 +14,24 @@ from pharos.quantity.errors import unknown
 def table(name: str) -> dict[str, Any]:
     """The rows of ``energy`` or ``links`` by section, as their file has them (SI units)."""
     return read_yaml(Path(str(files("pharos.facts"))) / f"{name}.yaml").data
+
+
+def families() -> list[str]:
+    """The families of networks that have a card."""
+    return list(folder("families"))
+
+
+@cache
+def family_card(name: str) -> dict[str, Any]:
+    """A family's four-part card (`needs`, `structure`, `mapping`, `implications`), and its `biases`: what it
+    assumes about data. Numbers are never written there: they are computed from the model that is shown.
+
+    Raises:
+        UnknownName: no such family.
+    """
+    if name not in families():
+        raise unknown("family", name, families())
+    return read_yaml(folder("families")[name][0]).data
 
 
 def board_energy(row: str) -> dict[str, Any]:

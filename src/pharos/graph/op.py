@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, dataclass_transform
 
 from pharos.graph.tensor import Tensor, shape_text
@@ -388,7 +390,24 @@ class Op:
         return f"{type(self).__name__}({shown})"
 
 
+def kind_of(name: str) -> str:
+    """The kind of a class: its name in snake case."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
 REGISTRY: dict[str, type[Op]] = {}
+_FILES: list[Callable[[], dict[str, str]]] = []
+
+
+def look_in(files: Callable[[], dict[str, str]]) -> None:
+    """Makes known where operators that are not registered yet may be: kind -> module that declares it."""
+    _FILES.append(cache(files))
+
+
+def kinds() -> set[str]:
+    """Every kind of operator, registered or known where to find."""
+    return {*REGISTRY, *(kind for files in _FILES for kind in files())}
+
 
 C = TypeVar("C", bound=type[Op])
 
@@ -407,7 +426,7 @@ def operator(
 
     def register(cls: type[Any]) -> type[Any]:
         made = dataclass(frozen=True, slots=True)(cls)
-        made.kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+        made.kind = kind_of(cls.__name__)
         made.cost_class = cost
         made.aten, made.onnx = tuple(aten.split()), tuple(onnx.split())
         if made.kind in REGISTRY:
@@ -425,5 +444,8 @@ def op_class(kind: str) -> type[Op]:
         UnknownName: with the nearest kinds.
     """
     if kind not in REGISTRY:
-        raise unknown("operator", kind, REGISTRY)
+        module = next((files()[kind] for files in _FILES if kind in files()), None)
+        if module is None:
+            raise unknown("operator", kind, sorted(kinds()))
+        import_module(module)
     return REGISTRY[kind]

@@ -1,7 +1,1 @@
-"""Models: families as short functions over shared blocks; importing this room registers every file."""
-
-from importlib import import_module
-from pkgutil import iter_modules
-
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+"""Models: families as short functions over shared blocks, one file or more a family."""

@@ -216,8 +216,8 @@ def dien(
     return g.finish(g("softmax", Softmax(), dense_stack(g, y, tuple(top), "top", function="sigmoid")))
 
 
-def _reader(build: Callable[..., Graph], key: str) -> None:
-    """Facts files with a block of this name are configurations of this function."""
+def _reader(build: Callable[..., Graph], key: str) -> Callable[[dict[str, Any]], Entry]:
+    """Reads facts files whose block of this name is a configuration of this function."""
 
     def read(data: dict[str, Any]) -> Entry:
         sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in data[key].items()}
@@ -227,8 +227,8 @@ def _reader(build: Callable[..., Graph], key: str) -> None:
             aliases=tuple(data.get("aliases", ())), summary=data["summary"],
         )  # fmt: skip
 
-    READERS[key] = read
+    return read
 
 
-_reader(wide_and_deep, "wide_and_deep")
-_reader(neumf, "neumf")
+READERS["wide_and_deep"] = _reader(wide_and_deep, "wide_and_deep")
+READERS["neumf"] = _reader(neumf, "neumf")

@@ -2,10 +2,14 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from typing import Any
 
+from pharos.facts.declared import by_name, declared, import_all
 from pharos.facts.names import folder, resolve
 from pharos.graph.graph import Graph
 from pharos.graph.workload import Workload
@@ -89,9 +93,36 @@ def model(
 READERS: dict[str, Callable[[dict[str, Any]], Entry]] = {}
 
 
+_ROOM = "pharos.models"
+_MODEL = re.compile(r"^@model\((.*?)^def (\w+)", re.M | re.S)
+_ALIASES = re.compile(r"aliases=\((.*?)\)", re.S)
+_READER = re.compile(r"^READERS\[\"(\w+)\"\] = ", re.M)
+
+
+def load_all() -> None:
+    """Registers every model and reader."""
+    import_all(_ROOM)
+
+
+@cache
+def _files() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Name of a model -> the module that registers it, its aliases."""
+    found = {}
+    for module, match in declared(_ROOM, _MODEL):
+        aliases = _ALIASES.search(match[1])
+        found[match[2]] = module, tuple(re.findall(r"\"(.*?)\"", aliases[1])) if aliases else ()
+    return found
+
+
+@cache
+def _reader_files() -> dict[str, str]:
+    return by_name(_ROOM, _READER)
+
+
 def names() -> dict[str, tuple[str, ...]]:
     """Every known model name with its aliases."""
-    known = {name: entry.aliases for name, entry in ENTRIES.items()}
+    known = {name: aliases for name, (_, aliases) in _files().items()}
+    known.update({name: entry.aliases for name, entry in ENTRIES.items()})
     known.update({name: aliases for name, (_, aliases) in folder("models").items()})
     return known
 
@@ -103,16 +134,20 @@ def entry(name: str) -> Entry:
         UnknownName: nothing or several match.
     """
     found = resolve("model", name, names())
+    if found not in ENTRIES and found in _files():
+        import_module(_files()[found][0])
     if found in ENTRIES:
         return ENTRIES[found]
     from pharos.facts.reading import read_yaml
 
     path = folder("models")[found][0]
     data = read_yaml(path).data
-    for key, reader in READERS.items():
-        if key in data:
-            return reader(data)
-    raise InputError(f"has none of the keys {', '.join(READERS)}", where=path.name)
+    for key in data:
+        if key not in READERS and key in _reader_files():
+            import_module(_reader_files()[key])
+        if key in READERS:
+            return READERS[key](data)
+    raise InputError(f"has none of the keys {', '.join(_reader_files())}", where=path.name)
 
 
 def find(text: str) -> Model:

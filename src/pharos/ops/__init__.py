@@ -1,7 +1,20 @@
-"""Operators: importing this room registers every one of its files."""
+"""Operators: one file each; the registry imports the file that an operator is looked up in."""
 
-from importlib import import_module
-from pkgutil import iter_modules
+import re
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+from pharos.facts.declared import by_name, import_all
+from pharos.graph import op
+
+_OPERATOR = re.compile(r"^@operator\b.*?^class (\w+)", re.M | re.S)
+
+
+def load_all() -> None:
+    """Registers every operator."""
+    import_all(__name__)
+
+
+def _files() -> dict[str, str]:
+    return by_name(__name__, _OPERATOR, op.kind_of)
+
+
+op.look_in(_files)

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pharos.facts.tables import table
+from pharos.facts.tables import families, family_card
 from pharos.graph.count import Count, count
 from pharos.graph.graph import Graph
 from pharos.graph.workload import Workload
@@ -172,14 +172,13 @@ def lens_row(family: str, counted: Count, deep: Depth) -> dict[str, Any]:
     Raises:
         SizeError: a family that is not known, as of an imported file.
     """
-    cards = table("families")
     # of several families the first, which is the heaviest
     family = family.partition(" + ")[0]
-    if family not in cards:
+    if family not in families():
         raise SizeError(
-            f"has no card for the family {family or 'unknown'!r}", hint=f"known: {', '.join(cards)}"
+            f"has no card for the family {family or 'unknown'!r}", hint=f"known: {', '.join(families())}"
         )
-    card, handled = cards[family], primitives_row(counted)
+    card, handled = family_card(family), primitives_row(counted)
     shares = []
     for heading, found in handled.items():
         whole: Size = sum(found.values(), start=0)

@@ -13,11 +13,7 @@ def models(
     json: Json = False,
 ) -> None:
     """List the models Pharos can build, or describe one."""
-    from importlib import import_module
-
     from pharos.models.registry import entry, names
-
-    import_module("pharos.models")
     from pharos.report.catalogue import model_row, print_model, print_models
 
     if name is not None:

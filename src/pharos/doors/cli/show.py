@@ -1,7 +1,6 @@
 """`pharos show`: what a model is made of and what one pass asks for."""
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -81,7 +80,6 @@ def show(
     if symbolic:
         from pharos.report.readings import family_formulas, print_symbolic, symbolic_row
 
-        import_module("pharos.models")
         chosen = None if family_formulas(model) else load(model, sizes(dim), shapes(input))
         row = symbolic_row(model, chosen, work)
         print_json({"schema": "pharos/symbolic@1", **row}) if json else print_symbolic(console(), row)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pharos.facts.tables import table
+from pharos.facts.tables import families, family_card
 from pharos.graph.count import Count, count
 from pharos.graph.graph import Graph, Repeat
 from pharos.passes.recognise.blocks import Block, Found, rules
@@ -21,7 +21,7 @@ class Recognition:
         blocks: all that were found, larger ones after their parts.
         family: one of the families, or several joined by " + ", the heaviest first; "" if none is told.
         evidence: why, a phrase each.
-        biases: inductive biases of the families, see `facts/families.yaml`.
+        biases: inductive biases of the families, see `facts/families`.
     """
 
     blocks: tuple[Block, ...]
@@ -91,8 +91,8 @@ def recognise(graph: Graph, counted: Count | None = None) -> Recognition:
             find(found)
         blocks += found.blocks
     kin: Kinship = kinship(graph, blocks, counted)
-    cards = table("families")
-    biases = dict.fromkeys(b for f in kin.families if f in cards for b in cards[f]["biases"])
+    known = [family for family in kin.families if family in families()]
+    biases = dict.fromkeys(bias for family in known for bias in family_card(family)["biases"])
     return Recognition(tuple(blocks), " + ".join(kin.families), kin.evidence, tuple(biases))
 
 
