@@ -261,7 +261,8 @@ def truth_of(row: Any) -> float | str:
         import torch
 
         module, inputs = for_peers(row, "cpu")
-        module.of.set_attn_implementation("eager")
+        if row.group == "transformers":
+            module.of.set_attn_implementation("eager")
         with torch.no_grad():
             return by_flop_counter(module, inputs)[1]
 
