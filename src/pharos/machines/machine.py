@@ -1,6 +1,7 @@
 """Machine: what a device can do at most, each figure with its source; unknowns stay unknown."""
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,12 @@ def find_machine(name: str) -> Machine:
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return from_file(name)
-    return from_file(find("machines", "machine", name))
+    return _catalogued(find("machines", "machine", name))
+
+
+@cache
+def _catalogued(path: Path) -> Machine:
+    return from_file(path)
 
 
 def machine_names() -> dict[str, tuple[str, ...]]:

@@ -138,9 +138,15 @@ def entry(name: str) -> Entry:
         import_module(_files()[found][0])
     if found in ENTRIES:
         return ENTRIES[found]
+    return _configured(found)
+
+
+@cache
+def _configured(name: str) -> Entry:
+    """The entry that a file of facts gives."""
     from pharos.facts.reading import read_yaml
 
-    path = folder("models")[found][0]
+    path = folder("models")[name][0]
     data = read_yaml(path).data
     for key in data:
         if key not in READERS and key in _reader_files():

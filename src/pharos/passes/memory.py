@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from pharos.graph.graph import Graph, Node
-from pharos.graph.tensor import Tensor
 from pharos.quantity.errors import SizeError
 from pharos.quantity.sizes import Size, is_int, maximum, same
 
@@ -70,23 +69,19 @@ def liveness(graph: Graph, *, in_place: bool = False) -> Liveness:
         workspace.append(node.op.workspace(*node.io))
         shape_only = node.op.class_of(*node.io) == "view"
         for name, tensor in zip(node.outputs, node.outs, strict=True):
-            source = next((root[n] for n in node.inputs if _fits(sizes[root[n]], tensor)), None)
-            over = (
-                in_place
-                and node.op.cost_class == "elementwise"
-                and source is not None
-                and source not in entering
-                and not pending[source]
-            )
-            if (shape_only and node.inputs) or over:
-                at = root[node.inputs[0]] if shape_only else source
-                assert at is not None
+            at = root[node.inputs[0]] if shape_only and node.inputs else None
+            nbytes: Size = 0 if shape_only else tensor.nbytes
+            if in_place and not shape_only and node.op.cost_class == "elementwise":
+                source = next((root[n] for n in node.inputs if same(sizes[root[n]], nbytes)), None)
+                if source is not None and source not in entering and not pending[source]:
+                    at = source
+            if at is not None:
                 root[name], last[at] = at, i
                 pending[at] += reads.get(name, 0)
                 continue
             root[name], pending[name] = name, reads.get(name, 0)
             # a stored parameter used as a value already counts among the weights
-            sizes[name], first[name], last[name] = 0 if shape_only else tensor.nbytes, i, i
+            sizes[name], first[name], last[name] = nbytes, i, i
     for value in plain.outputs:
         last[root[value.name]] = max(len(nodes) - 1, 0)
     lifetimes = tuple(Lifetime(n, sizes[n], first[n], last[n]) for n in sizes)
@@ -101,11 +96,6 @@ def liveness(graph: Graph, *, in_place: bool = False) -> Liveness:
         live.append(now + workspace[i] if nodes else now)
     peak = maximum(*live) if len(live) > 1 else live[0]
     return Liveness(lifetimes, tuple(live), tuple(n.name for n in nodes) or ("input",), peak)
-
-
-def _fits(nbytes: Size, tensor: Tensor) -> bool:
-    """Whether a tensor takes exactly the memory of another."""
-    return same(nbytes, tensor.nbytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,6 @@ def size(x: Any, name: str = "size") -> Size:
 
 def prod(sizes: Iterable[Size]) -> Size:
     """Product; 1 for an empty sequence. Ints are multiplied first, so that arrays are touched once."""
-    if type(sizes) is not tuple:
-        sizes = tuple(sizes)
-    whole: Size = math.prod(sizes)
-    if type(whole) is int:
-        return whole
     whole, rest = 1, None
     for s in sizes:
         if type(s) is int:

@@ -62,9 +62,9 @@ def evaluate(
     return Parts(*[v.reshape(shape) for v in found]), regimes.reshape(shape)
 
 
-# Longer arrays are searched for repeated sizes first, in tables of at most so many entries.
+# Longer arrays are searched for repeated sizes first, in tables of at most so many entries a size.
 DEDUPLICATED = 256
-TABLE = 1 << 22
+TABLE = 8
 
 
 def _repeats(columns: Mapping[str, Any]) -> tuple[Any, Any] | None:
@@ -72,7 +72,7 @@ def _repeats(columns: Mapping[str, Any]) -> tuple[Any, Any] | None:
     import numpy as np
 
     for key in columns.values():
-        if not len(key) or key.min() < 0 or key.max() >= TABLE or (key != np.floor(key)).any():
+        if not len(key) or key.min() < 0 or key.max() >= TABLE * len(key) or (key != np.floor(key)).any():
             continue
         at = key.astype(np.intp)
         first = np.full(int(at.max()) + 1, -1)
