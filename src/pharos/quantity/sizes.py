@@ -5,7 +5,6 @@ readings live here. NumPy and SymPy are looked up only when a value of theirs ar
 counting with ints imports neither.
 """
 
-import math
 import sys
 from collections.abc import Iterable
 from functools import reduce
