@@ -1,12 +1,13 @@
 """Count: operations, bytes and parameters of a graph, per operator and in total; all exact."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-from pharos.graph.graph import Graph, Node
+from pharos.graph.graph import Graph, Node, Repeat
 from pharos.graph.op import Traffic, Work
-from pharos.quantity.sizes import Size, prod
+from pharos.quantity.sizes import Size, is_int, prod
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,23 @@ class Count:
         if isinstance(moved, int) and moved == 0:
             return None
         return self.flops / moved
+
+    def written_out(self) -> dict[str, list[str]]:
+        """Names of every line's runs, as `Graph.expanded` has them; counts must be numbers."""
+        found: dict[str, list[str]] = {line.name: [] for line in self.lines}
+        lines = {id(line.node): line.name for line in self.lines}
+
+        def walk(nodes: Sequence[Node | Repeat], place: Callable[[str], str]) -> None:
+            for node in nodes:
+                if isinstance(node, Repeat):
+                    assert is_int(node.count)
+                    for i in range(node.count):
+                        walk(node.body.nodes, lambda n, i=i, node=node: place(node.path(i, n)))
+                elif id(node) in lines:
+                    found[lines[id(node)]].append(place(node.name))
+
+        walk(self.graph.nodes, str)
+        return found
 
 
 def count(graph: Graph) -> Count:

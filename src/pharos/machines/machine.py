@@ -68,6 +68,8 @@ class Machine:
     price_usd: Known
     notes: str = ""
     disagreements: tuple[str, ...] = ()
+    # The file of its calibration, whose curves then apply.
+    calibration: str = ""
 
     @property
     def capacity_bytes(self) -> Known:
@@ -166,16 +168,36 @@ SECTIONS = (
     "source",
     "sources",
 )
+# The name of the machine that Pharos runs on.
+HERE = "here"
 KINDS = ("gpu", "tpu", "npu", "cpu", "mobile_soc", "mcu")
 
 
-def find_machine(name: str) -> Machine:
-    """A machine by catalogue name, or by the path of a file of one's own (``.yaml``).
+def find_machine(name: str, threads: int | None = None) -> Machine:
+    """A machine by catalogue name, by the path of a file of one's own (``.yaml``), or as it was calibrated:
+    ``here``, or a calibration's file (``.json``).
+
+    Args:
+        threads: cores that work; all by default.
 
     Raises:
         UnknownName: no such machine, with the nearest.
-        InputError: a file that is not a machine.
+        InputError: a file that is not a machine, or threads that were not calibrated.
     """
+    if is_calibration(name):
+        from pharos.machines.calibration import find_calibration
+
+        return find_calibration(name).at(threads)
+    found = _found(name)
+    return found if threads is None else found.but({"cores": float(threads)}, "--threads")
+
+
+def is_calibration(name: str) -> bool:
+    """Whether a machine's name means a calibration: ``here``, or a ``.json`` file."""
+    return name == HERE or name.endswith(".json")
+
+
+def _found(name: str) -> Machine:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return from_file(name)
     return _catalogued(find("machines", "machine", name))
@@ -197,7 +219,11 @@ def from_file(path: str | Path) -> Machine:
     Raises:
         InputError: an unknown or missing key, or a figure that is none, with file and line.
     """
-    document = read_yaml(path)
+    return read_machine(read_yaml(path))
+
+
+def read_machine(document: Document) -> Machine:
+    """A machine from a document, see `from_file`."""
     data = document.data
     if not isinstance(data, dict):
         raise InputError("is not a machine: it must be a mapping", where=document.where())

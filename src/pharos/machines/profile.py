@@ -1,6 +1,7 @@
 """Profile: how much of a machine's peak each class of operator reaches, and with what error."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -83,13 +84,16 @@ class Profile:
     runtimes: dict[str, dict[str, Any]] = field(default_factory=dict)
     energy: EnergyModel | None = None
 
-    def curves(self, cost_class: str, dtype: str, phase: str) -> list[Curve]:
+    def curves(self, cost_class: str, dtype: str, phase: str, kind: str = "") -> list[Curve]:
         """The curves for an operator class under a dtype and phase, the most fitting first.
+
+        Args:
+            kind: of the operator, which may have curves of its own, "class.kind".
 
         Raises:
             InputError: the profile has no curve for the class.
         """
-        chain = (cost_class, STAND_INS.get(cost_class, ""), "elementwise")
+        chain = (f"{cost_class}.{kind}", cost_class, STAND_INS.get(cost_class, ""), "elementwise")
         curves = next((self.classes[name] for name in chain if name in self.classes), None)
         if not curves:
             raise InputError(f"profile {self.id} has no curve for {cost_class}")
@@ -105,7 +109,8 @@ class Profile:
         return self.curves(cost_class, dtype, phase)[0]
 
 
-def _curve(data: dict[str, Any], source: str) -> Curve:
+def read_curve(data: Mapping[str, Any], source: str) -> Curve:
+    """A curve from an entry of a profile's file."""
     known = Kind(data.get("known", "assumed"))
     where = str(data.get("fitted_on") or data.get("source") or source)
     rows = f", {data['rows']} rows" if data.get("rows") else ""
@@ -178,8 +183,17 @@ def _read(path: Path) -> dict[str, Any]:
     return read_yaml(path).data
 
 
-def profile_of(machine: Machine) -> Profile:
-    """The curves that apply to a machine: its own, then its core's, then its kind's."""
+def profile_of(machine: Machine, runtime: str = "") -> Profile:
+    """The curves that apply to a machine: its own, then its core's, then its kind's; of a calibrated machine
+    those of the runtime with its threads.
+
+    Raises:
+        UnknownName: a runtime that the machine was not calibrated for.
+    """
+    if machine.calibration:
+        from pharos.machines.calibration import find_calibration
+
+        return find_calibration(machine.calibration).profile(runtime, int(machine.cores.value or 1))
     matching = []
     for scope, value in (("machine", machine.id), ("core", machine.core_kind), ("kind", machine.kind)):
         matching += [_read(path) for path, kind, name in _scopes() if kind == scope and name == value]
@@ -192,7 +206,7 @@ def profile_of(machine: Machine) -> Profile:
         source = str(data.get("source") or "; ".join(map(str, data.get("sources") or ())))
         for name, entries in (data.get("classes") or {}).items():
             # more specific curves come first, and win ties in `Profile.curve`
-            classes[name] = classes.get(name, ()) + tuple(_curve(e, source) for e in entries)
+            classes[name] = classes.get(name, ()) + tuple(read_curve(e, source) for e in entries)
         runtimes = {**(data.get("runtime") or {}), **runtimes}
         if energy is None and data.get("energy"):
             energy = _energy(data["energy"])

@@ -14,7 +14,6 @@ from pharos.measure.runs import runnable
 from pharos.measure.timing import Timing, interleaved
 from pharos.passes.fuse import kernels
 from pharos.predict.estimate import Estimate
-from pharos.quantity.sizes import is_int
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,30 +193,10 @@ def _to_leads(counted: Count, folded: dict[str, tuple[float, int]]) -> None:
 
 def _folded(counted: Count, pieces: dict[str, float]) -> dict[str, tuple[float, int]]:
     """(seconds over all rounds, rounds) of each line; pieces are named as they are written out."""
-    names: dict[str, list[str]] = {}
-    for line in counted.lines:
-        names[line.name] = []
-    lines = {id(line.node): line.name for line in counted.lines}
-    _written_out(counted.graph, lines, names)
     return {
         folded: (sum(pieces.get(n, 0.0) for n in each), sum(1 for n in each if n in pieces))
-        for folded, each in names.items()
+        for folded, each in counted.written_out().items()
     }
-
-
-def _written_out(graph: Graph, lines: dict[int, str], names: dict[str, list[str]]) -> None:
-    from pharos.graph.graph import Repeat
-
-    def walk(nodes: Any, place: Callable[[str], str]) -> None:
-        for node in nodes:
-            if isinstance(node, Repeat):
-                assert is_int(node.count)
-                for i in range(node.count):
-                    walk(node.body.nodes, lambda n, i=i, node=node, place=place: place(node.path(i, n)))
-            elif id(node) in lines:
-                names[lines[id(node)]].append(place(node.name))
-
-    walk(graph.nodes, str)
 
 
 def _reason(operation: Any, seconds: float, estimate: Estimate) -> str:

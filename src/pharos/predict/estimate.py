@@ -1,5 +1,6 @@
 """Estimate: what a model under a workload asks of a machine, with parts, bands and evidence."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from pharos.graph.workload import Workload
 from pharos.machines.machine import Machine
 from pharos.machines.profile import Profile, profile_of
 from pharos.passes.fuse import Kernel, kernels
+from pharos.passes.heap import fresh_pages
 from pharos.passes.memory import Arena, arena, is_numeric
 from pharos.predict.energy import Energy, energy_of
 from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time
@@ -18,7 +20,7 @@ from pharos.quantity.evidence import Evidence, Figure, Kind, banded, counted, me
 from pharos.quantity.sizes import Size, is_array, is_int, maximum, minimum
 
 # The first is taken when none is named: fused kernels launched as one graph, as inference runtimes do.
-RUNTIMES = ("compiled", "eager")
+RUNTIMES = ("compiled", "eager", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,20 +129,22 @@ def predict(
 
     Args:
         graph: built under `workload`.
-        runtime: "eager" (one kernel an operator, host dispatch racing the device) or "compiled"
-            (elementwise operators fused, launches captured).
-        profile: efficiency curves; the catalogue's for the machine by default.
+        runtime: "eager" (one kernel an operator, host dispatch racing the device), "compiled"
+            (elementwise operators fused, launches captured) or "onnxruntime" (likewise).
+        profile: efficiency curves; the catalogue's for the machine by default, or its calibration's.
     """
-    runtime = runtime or RUNTIMES[0]
+    runtime = runtime or ("eager" if machine.calibration else RUNTIMES[0])
     if runtime not in RUNTIMES:
         raise unknown("runtime", runtime, RUNTIMES)
-    profile = profile or profile_of(machine)
+    profile = profile or profile_of(machine, runtime)
     counts = count(graph)
-    fused = runtime == "compiled"
+    fused = runtime != "eager"
     operations = tuple([
         Operation(kernel=k, time=kernel_time(k, machine, profile, graph.precision, workload.phase))
         for k in kernels(counts, fused=fused)
     ])  # fmt: skip
+    if machine.calibration and runtime == "eager" and is_numeric(graph):
+        operations = _with_pages(operations, counts, graph, profile.runtimes.get(runtime, {}))
     # a microcontroller has no allocator: what counts is the block its runtime places tensors in
     placed = arena(graph) if machine.kind == "mcu" and is_numeric(graph) else None
     memory = memory_of(counts, machine, runtime, placed)
@@ -173,6 +177,9 @@ def predict(
         shares["overhead"] = shares["overhead"] + wait
         if host.get("source"):
             evidence.append(Evidence(kind=Kind(host["known"]), where=str(host["source"])))
+    beside = _beside(counts, launches, host)
+    latency, overhead = latency + beside, overhead + beside
+    shares["overhead"] = shares["overhead"] + beside
     energy = energy_of(operations, latency, machine, profile, graph.precision)
     uncounted = counts.uncounted
     figure = banded(latency, "s", error, evidence)
@@ -190,6 +197,35 @@ def predict(
         binding="memory-capacity" if fits is False else binding, regime=regime, compute_s=compute,
         data_s=data, overhead_s=overhead, samples=samples, arena=placed,
     )  # fmt: skip
+
+
+def _with_pages(
+    operations: tuple[Operation, ...], counted: Count, graph: Graph, host: Mapping[str, Any]
+) -> tuple[Operation, ...]:
+    """Kernels with the time that first touches of their results' pages take."""
+    cost = float(host.get("page_s") or 0.0)
+    pages = fresh_pages(graph) if cost else {}
+    if not pages:
+        return operations
+    names = counted.written_out()
+    made = []
+    for operation in operations:
+        touched = sum(pages.get(n, 0) for line in operation.kernel.lines for n in names[line.name])
+        if operation.time is not None and touched:
+            more = touched * cost / operation.kernel.times
+            time = operation.time
+            time = replace(time, data_s=time.data_s + more, latency_s=time.latency_s + more)
+            operation = replace(operation, time=time)
+        made.append(operation)
+    return tuple(made)
+
+
+def _beside(counted: Count, launches: Size, host: Mapping[str, Any]) -> Size:
+    """Seconds that a calibrated runtime takes between kernels: a call, each kernel, each view."""
+    if "call_s" not in host:
+        return 0.0
+    views = sum(line.times for line in counted.lines if line.cost_class == "view")
+    return float(host["call_s"]) + launches * float(host["kernel_s"]) + views * float(host["view_s"])
 
 
 def _shares(times: list[tuple[Size, KernelTime]]) -> dict[str, Size]:

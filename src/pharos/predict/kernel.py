@@ -102,13 +102,18 @@ def kernel_time(
         found = _unfused(kernel, machine, profile, dtype, phase)
         if found is not None:
             return found
-    for curve in profile.curves(lead.cost_class, dtype, phase):
+    for curve in profile.curves(lead.cost_class, dtype, phase, variant(lead.node.op)):
         if curve.form is None:
             return _roofline(kernel, machine, curve, dtype)
         found = _formed(kernel, machine, curve, dtype)
         if found is not None:
             return found
     return None
+
+
+def variant(op: Op) -> str:
+    """What a profile tells operators of one class apart by: the function that they apply, or their kind."""
+    return str(getattr(op, "function", "") or op.kind)
 
 
 def _unfused(kernel: Kernel, machine: Machine, profile: Profile, dtype: str, phase: str) -> KernelTime | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pharos.facts.declared import import_all
 from pharos.quantity.errors import InputError, PharosError
 
 if TYPE_CHECKING:
@@ -49,7 +50,13 @@ Inputs = Annotated[
         help="NAME=SHAPE of an input of package.module:factory, such as 0=1x3x224x224 or ids=int64:1x128.",
     ),
 ]
-Runtime = Annotated[str | None, typer.Option("--runtime", help="compiled (default) or eager.")]
+Runtime = Annotated[
+    str | None,
+    typer.Option("--runtime", help="compiled (default), eager (default where calibrated), onnxruntime."),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", "-t", min=1, help="Cores at work; all if left out.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -72,9 +79,12 @@ def _version(
         raise typer.Exit
 
 
-def console() -> "Console":
-    """Where tables go; plain and 100 columns wide when piped."""
+def console(*, stderr: bool = False) -> "Console":
+    """Where tables go, or progress; plain and 100 columns wide when piped."""
     from rich.console import Console
+
+    if stderr:
+        return Console(stderr=True, highlight=False)
 
     made = Console(highlight=False)
     return made if made.is_terminal or made.width != 80 else Console(highlight=False, width=_piped_width())
@@ -158,4 +168,4 @@ def write_whole(path: Path, text: str) -> None:
 
 
 # each command registers itself on `app` when its file is imported
-from pharos.doors.cli import check, compare, export, machines, measure, models, predict, schema, show  # noqa: E402, F401
+import_all("pharos.doors.cli")

@@ -1,7 +1,7 @@
 """`pharos measure`: a model timed on this machine, beside what was predicted."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from pharos.doors.cli.app import (
     Inputs,
     Json,
     Precision,
+    Threads,
     app,
     asked,
     console,
@@ -19,6 +20,11 @@ from pharos.doors.cli.app import (
     shapes,
     sizes,
 )
+
+if TYPE_CHECKING:
+    from pharos.graph.graph import Graph
+    from pharos.graph.workload import Workload
+    from pharos.predict.estimate import Estimate
 
 
 @app.command()
@@ -30,9 +36,7 @@ def measure(
     runtime: Annotated[
         str, typer.Option("--runtime", help="eager (default), compiled or onnxruntime.")
     ] = "eager",
-    threads: Annotated[
-        int | None, typer.Option("--threads", "-t", min=1, help="Cores to use; all if left out.")
-    ] = None,
+    threads: Threads = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Time to spend on the whole.")] = 4.0,
     unique: Annotated[
         bool, typer.Option("--unique", help="Time each distinct operator once and add them up.")
@@ -57,13 +61,7 @@ def measure(
     work = asked(batch, context, precision, False, False)
     chosen = load(model, sizes(dim), shapes(input))
     graph = chosen.graph(work)
-    estimate = None
-    if on is not None:
-        from pharos.machines.machine import find_machine
-        from pharos.predict.estimate import predict
-
-        way = "eager" if runtime == "eager" else None
-        estimate = predict(graph, find_machine(on), work, model=chosen.name, runtime=way)
+    estimate = _estimate(graph, work, chosen.name, on, runtime, threads)
     found = run(
         graph, work, model=chosen.name, runtime=runtime, threads=threads, seconds=seconds, unique=unique,
         estimate=estimate,
@@ -76,3 +74,22 @@ def measure(
     print_measurement(console(), found, rows)
     if not found.noise.is_quiet:
         print(f"warning: {found.noise}", file=sys.stderr)
+
+
+def _estimate(
+    graph: "Graph", work: "Workload", name: str, on: str | None, runtime: str, threads: int | None
+) -> "Estimate | None":
+    """What is predicted of the run: for a machine that is named, else for this one if it was calibrated."""
+    from pharos.machines.calibration import place
+    from pharos.machines.machine import HERE, find_machine
+    from pharos.predict.estimate import predict
+    from pharos.quantity.errors import PharosError
+
+    if on is None and not place().is_file():
+        return None
+    try:
+        return predict(graph, find_machine(on or HERE, threads), work, model=name, runtime=runtime)
+    except PharosError:
+        if on is not None:
+            raise
+        return None

@@ -14,6 +14,7 @@ from pharos.doors.cli.app import (
     Precision,
     Prefill,
     Runtime,
+    Threads,
     app,
     asked,
     console,
@@ -26,13 +27,16 @@ from pharos.doors.cli.app import (
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="A model's name or file.")],
-    on: Annotated[str, typer.Option("--on", "-m", help="A machine's name or file.")],
+    on: Annotated[
+        str, typer.Option("--on", "-m", help="A machine's name or file; here: this one, calibrated.")
+    ],
     batch: Batch = "1",
     context: Context = None,
     precision: Precision = "fp32",
     prefill: Prefill = False,
     decode: Decode = False,
     runtime: Runtime = None,
+    threads: Threads = None,
     dim: Dims = None,
     input: Inputs = None,
     rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Kernels to list, slowest first.")] = 12,
@@ -44,7 +48,7 @@ def predict(
     from pharos.predict.estimate import predict as estimate
 
     work = asked(batch, context, precision, prefill, decode)
-    chosen, machine = load(model, sizes(dim), shapes(input)), find_machine(on)
+    chosen, machine = load(model, sizes(dim), shapes(input)), find_machine(on, threads)
     found = estimate(chosen.graph(work), machine, work, model=chosen.name, runtime=runtime)
     if json:
         from pharos.report.rows import predict_row

@@ -6,12 +6,13 @@ from typing import Any
 from pharos.predict.kernels.attention import DECODE, PREFILL
 from pharos.predict.kernels.base import Device, Form, Parts, Residual
 from pharos.predict.kernels.conv import CONV
+from pharos.predict.kernels.cpu import CPU_FORMS
 from pharos.predict.kernels.gather import GATHER
 from pharos.predict.kernels.gemm import GEMM
 from pharos.predict.kernels.stream import STREAM
 from pharos.quantity.sizes import Size, is_array, is_symbol
 
-FORMS: dict[str, Form] = {f.name: f for f in (GEMM, PREFILL, DECODE, CONV, STREAM, GATHER)}
+FORMS: dict[str, Form] = {f.name: f for f in (GEMM, PREFILL, DECODE, CONV, STREAM, GATHER, *CPU_FORMS)}
 
 
 def regime_of(parts: Parts) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 from pharos.graph.tensor import Tensor
 from pharos.passes.fuse import Kernel
 from pharos.quantity.dtypes import BITS
-from pharos.quantity.sizes import Size, prod
+from pharos.quantity.sizes import Size, maximum, prod
 
 # Keys that attention without a window may see.
 ENDLESS = 2.0**40
@@ -166,7 +166,75 @@ def _gather(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Siz
     }
 
 
+def _cpu(kernel: Kernel, vector: float | None, scalar: Size, **told: Size) -> dict[str, Size]:
+    """What every form of a CPU asks for; `told` holds what differs."""
+    node, work, moved = kernel.lead.node, kernel.lead.work, kernel.traffic
+    macs, out = work.macs - work.masked_macs, node.outs[0]
+    return {
+        "macs": macs, "inner": 1, "outer": 1, "rows": 1, "weights": moved.weights,
+        "read": moved.inputs + moved.state + moved.workspace, "written": maximum(moved.outputs, 1),
+        "work": scalar / vector if vector else 0.0, "steps": 0, "batch": out.shape[0] if out.rank else 1,
+        **told,
+    }  # fmt: skip
+
+
+def _cpu_gemm(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
+    found = _gemm(kernel, vector, scalar)
+    assert found is not None
+    return _cpu(
+        kernel, vector, scalar, rows=found["m"], outer=found["n"], inner=found["k"], batch=found["batch"]
+    )
+
+
+def _cpu_conv(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
+    found = _conv(kernel, vector, scalar)
+    if found is None:
+        return None
+    taps = found["kh"] * found["kw"]
+    return _cpu(
+        kernel, vector, scalar, rows=found["batch"] * found["out_h"] * found["out_w"], outer=found["c_out"],
+        inner=found["c_in"] * taps, c_in=found["c_in"], taps=taps, groups=found["groups"],
+        stride=found["stride"], wide=found["out_w"], batch=found["batch"],
+    )  # fmt: skip
+
+
+def _cpu_stream(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
+    node = kernel.lead.node
+    last = node.ins[0] if node.ins else node.outs[0]
+    row = last.shape[-1] if last.rank else 1
+    found = _cpu(kernel, vector, scalar, row=row)
+    # what is looked up comes with the activations
+    return {**found, "read": found["read"] + found["weights"], "weights": 0}
+
+
+def _cpu_attention(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
+    node = kernel.lead.node
+    if node.op.kind != "attention":
+        return _cpu(kernel, vector, scalar)
+    q, k = node.ins[0], node.ins[1]
+    batch, heads, queries, width = q.shape
+    op: Any = node.op
+    return _cpu(kernel, vector, scalar, batch=batch * heads, rows=queries, outer=op.cached + k.shape[2],
+                inner=width)  # fmt: skip
+
+
+def _cpu_recurrence(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
+    node = kernel.lead.node
+    depth = node.op.parallelism(*node.io).depth
+    rows = node.ins[0].shape[0]
+    # every step reads its layer's weights and multiplies all rows by them; the sides follow from the counts
+    weights = kernel.traffic.weights * depth / getattr(node.op, "num_layers", 1)
+    outer = maximum(kernel.lead.work.macs / (rows * depth * node.ins[0].shape[-1]), 1)
+    return _cpu(kernel, vector, scalar, steps=depth, rows=rows, inner=node.ins[0].shape[-1], outer=outer,
+                weights=weights)  # fmt: skip
+
+
 _READERS = {
+    "cpu_gemm": _cpu_gemm,
+    "cpu_conv": _cpu_conv,
+    "cpu_stream": _cpu_stream,
+    "cpu_attention": _cpu_attention,
+    "cpu_recurrence": _cpu_recurrence,
     "gemm": _gemm,
     "conv": _conv,
     "prefill": _attention,

@@ -1,0 +1,412 @@
+"""Calibrate: the profile of the machine that Pharos runs on, from probes timed through its runtimes."""
+
+import ctypes
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pharos.graph.count import Count, count
+from pharos.graph.graph import Graph
+from pharos.machines.calibration import SCHEMA
+from pharos.machines.machine import HERE
+from pharos.measure.fit import Fitted, Rows, conformal, fit
+from pharos.measure.here import Here, Noise, here, noise
+from pharos.measure.probes import probes
+from pharos.measure.runs import runnable
+from pharos.measure.timing import interleaved
+from pharos.passes.fuse import kernels
+from pharos.passes.heap import PAGE
+from pharos.predict.kernel import TRANSCENDENTAL_FLOPS, variant
+from pharos.predict.kernels import FORMS
+from pharos.predict.kernels.base import Device
+from pharos.predict.kernels.shapes import sizes_of
+from pharos.quantity.errors import InputError, unknown
+
+# Seconds that a calibration takes by default, and the share that measuring gets; fitting has the rest.
+BUDGET = 90.0
+MEASURING = 0.72
+# Share of the cores that others may take before a calibration is refused.
+BUSY = 0.35
+# Seconds that the operators of a probe are run for, and the fewest and most times.
+SECONDS, LEAST, MOST = 0.06, 5, 40
+# Every so many probes the call as a whole is timed too, which tells the time between kernels.
+WHOLE = 3
+RUNTIMES = {"eager": "torch", "onnxruntime": "onnxruntime"}
+_FORMS = {"gemm": "cpu_gemm", "attention": "cpu_attention", "recurrence": "cpu_recurrence",
+          **dict.fromkeys(("conv", "pointwise", "grouped_conv", "depthwise"), "cpu_conv")}  # fmt: skip
+# Rows from which a class or kind gets constants, and a smooth correction, of its own.
+FEW, ENOUGH = 12, 30
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One kernel of one probe: its class, kind and sizes, and the seconds it took."""
+
+    probe: str
+    cost_class: str
+    kind: str
+    sizes: dict[str, float]
+    seconds: float
+
+
+@dataclass(slots=True)
+class Taken:
+    """What was measured of a runtime with some threads.
+
+    Args:
+        whole: of each probe, kernels, views, seconds of a call, and of its kernels together.
+        ops_per_s, bytes_per_s: best rates of a large product and a large copy.
+        page_s: what the first touch of a page costs.
+    """
+
+    runtime: str
+    threads: int
+    ops_per_s: float
+    bytes_per_s: float
+    page_s: float
+    points: list[Point] = field(default_factory=list)
+    whole: list[tuple[int, int, float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finished calibration: what its file holds, where errors stand, and how quiet the machine was."""
+
+    data: dict[str, Any]
+    noise: Noise
+    after: Noise
+
+    @property
+    def errors(self) -> list[tuple[str, int, str, int, float]]:
+        """(runtime, threads, class, rows, error on probes left out) of every curve."""
+        return [
+            (run["runtime"], run["threads"], name, entry["rows"], entry["error"])
+            for run in self.data["runs"]
+            for name, entries in run["classes"].items()
+            for entry in entries
+        ]
+
+
+def calibrate(
+    *, budget: float = BUDGET, threads: Sequence[int] | None = None, runtimes: Sequence[str] | None = None,
+    force: bool = False, seed: int = 0, tick: Callable[[str, float], None] | None = None,
+) -> Found:  # fmt: skip
+    """Times random networks on this machine and fits the closed forms of `predict.kernels.cpu` to them.
+
+    Args:
+        budget: seconds for everything; more makes errors smaller.
+        threads: numbers of cores to use; one and all by default.
+        runtimes: "eager" and "onnxruntime", as far as they are installed.
+        force: go on although other processes keep the machine busy.
+        tick: told what is being done and the share of the budget that is over.
+
+    Raises:
+        InputError: too noisy a machine, no runtime, or threads that it has not.
+        UnknownName: another runtime.
+    """
+    began = time.perf_counter()
+    machine, before = here(), noise(0.5)
+    ways = _ways(machine, threads, runtimes)
+    if before.others > BUSY and not force:
+        raise InputError(
+            f"this machine is too busy to be measured: {before}", hint="stop what else runs, or give --force"
+        )
+
+    def told(what: str) -> None:
+        if tick is not None:
+            tick(what, min((time.perf_counter() - began) / budget, 1.0))
+
+    told("ceilings")
+    keep_memory()
+    ceilings = {n: (product_rate(n), copy_rate(n), page_cost(n)) for n in sorted({n for _, n in ways})}
+    taken = [Taken(runtime, n, *ceilings[n]) for runtime, n in ways]
+    until = began + MEASURING * budget
+    number = 0
+    for graph in probes(seed):
+        number += 1
+        for each in taken:
+            _probe(graph, each, whole=number % WHOLE == 1)
+        told(f"probe {number}: {graph.name.partition('_')[2]}")
+        if time.perf_counter() > until and number >= len(FORMS):
+            break
+    runs = []
+    for each in taken:
+        told(f"fitting {each.runtime}, {each.threads} threads")
+        runs.append(_fitted(each, machine))
+    after = noise(0.3)
+    told("done")
+    return Found(_data(machine, before, after, runs, taken, number, budget, seed), before, after)
+
+
+def _ways(
+    machine: Here, threads: Sequence[int] | None, runtimes: Sequence[str] | None
+) -> list[tuple[str, int]]:
+    installed = [name for name, package in RUNTIMES.items() if find_spec(package) is not None]
+    for name in runtimes or ():
+        if name not in RUNTIMES:
+            raise unknown("runtime to calibrate", name, RUNTIMES)
+    chosen = [name for name in (runtimes or installed) if name in installed]
+    if "eager" not in installed or not chosen:
+        raise InputError("calibrating needs torch", hint="pip install 'pharos-nn[torch,onnx]'")
+    counts = sorted(set(threads or (1, machine.cores)))
+    if counts[0] < 1 or counts[-1] > machine.cores:
+        raise InputError(f"this machine has {machine.cores} cores for Pharos", where="--threads")
+    return [(name, n) for n in counts for name in chosen]
+
+
+def product_rate(threads: int, side: int = 1024) -> float:
+    """FLOP/s of a large fp32 product, the best of several; 2 side^3 FLOPs."""
+    import torch
+
+    a, b = torch.randn(side, side), torch.randn(side, side)
+    return 2 * side**3 / _best(torch, threads, lambda: torch.mm(a, b))
+
+
+def copy_rate(threads: int, count: int = 2**24) -> float:
+    """Bytes/s read and written by a copy of `count` fp32 numbers, the best of several."""
+    import torch
+
+    a, b = torch.ones(count), torch.zeros(count)
+    return 8 * count / _best(torch, threads, lambda: b.copy_(a))
+
+
+def page_cost(threads: int, count: int = 2**24) -> float:
+    """Seconds that the first touch of a page of fresh memory takes, over writing to it again."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    found = []
+    try:
+        for _ in range(4):
+            with mmap(-1, 4 * count) as fresh:
+                tensor = torch.frombuffer(fresh, dtype=torch.float32)
+                seconds = []
+                for _ in range(2):
+                    start = time.perf_counter()
+                    tensor.fill_(1.0)
+                    seconds.append(time.perf_counter() - start)
+                found.append((seconds[0] - seconds[1]) / (4 * count / PAGE))
+                del tensor
+    finally:
+        torch.set_num_threads(before)
+    return max(sorted(found)[1], 0.0)
+
+
+def keep_memory() -> None:
+    """Makes the C library keep what is freed, so that no kernel's time holds pages of fresh memory.
+
+    For the rest of the process, where the library can be told; elsewhere they are part of the times.
+    """
+    try:
+        tell = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+    tell(-1, 2**31 - 1)
+    tell(-4, 0)
+
+
+def _best(torch: Any, threads: int, call: Callable[[], Any]) -> float:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return interleaved({"it": call}, seconds=0.4, least=5)["it"].best
+    finally:
+        torch.set_num_threads(before)
+
+
+def _probe(graph: Graph, taken: Taken, *, whole: bool) -> None:
+    """Adds a probe's operators, and now and then the time between them."""
+    counted = count(graph)
+    with runnable(graph, taken.runtime, taken.threads) as made:
+        assert made.pieces is not None
+        start = time.perf_counter()
+        made.call()
+        once = max(time.perf_counter() - start, 1e-6)
+        call_s = (
+            interleaved({"it": made.call}, seconds=SECONDS, least=4, most=MOST)["it"].median if whole else 0.0
+        )
+        pieces = made.pieces(max(LEAST, min(int(SECONDS / once), MOST)))
+    points = points_of(counted, pieces, taken)
+    taken.points += [Point(graph.name, *p) for p in points]
+    if whole:
+        views = sum(int(line.times) for line in counted.lines if line.cost_class == "view")
+        taken.whole.append((len(points), views, call_s, sum(seconds for *_, seconds in points)))
+
+
+def points_of(
+    counted: Count, pieces: Mapping[str, float], taken: Taken
+) -> list[tuple[str, str, dict[str, float], float]]:
+    """(class, kind, sizes, seconds) of every kernel that was timed."""
+    found = []
+    for kernel in kernels(counted, fused=taken.runtime != "eager"):
+        seconds = sum(pieces.get(line.name, 0.0) for line in kernel.lines)
+        if seconds <= 0:
+            continue
+        cost_class = kernel.lead.cost_class
+        scalar = kernel.work.vector_flops + TRANSCENDENTAL_FLOPS * kernel.work.transcendentals
+        sizes = sizes_of(_FORMS.get(cost_class, "cpu_stream"), kernel, taken.ops_per_s, scalar)
+        if sizes is None:
+            continue
+        plain = {k: float(v) for k, v in sizes.items()}  # type: ignore[arg-type]
+        found.append((cost_class, variant(kernel.lead.node.op), plain, seconds))
+    return found
+
+
+def _fitted(taken: Taken, machine: Here) -> dict[str, Any]:
+    """A run's part of the file."""
+    cache_bytes = float(machine.caches.get("L2", 2**20)) * taken.threads / max(machine.cores, 1)
+    device = Device(units=taken.threads, ops_per_s=taken.ops_per_s, bytes_per_s=taken.bytes_per_s,
+                    cache_bytes=cache_bytes)  # fmt: skip
+    classes: dict[str, list[dict[str, Any]]] = {}
+    by_class: dict[str, list[Point]] = {}
+    for point in taken.points:
+        by_class.setdefault(point.cost_class, []).append(point)
+    by_form: dict[str, list[Point]] = {}
+    for point in taken.points:
+        by_form.setdefault(_FORMS.get(point.cost_class, "cpu_stream"), []).append(point)
+    # few operators of a class: those like it say where its constants start, or stand in
+    bases = {form: _fit(form, wide, device, None, residual=False) for form, wide in by_form.items()}
+    for cost_class, points in sorted(by_class.items()):
+        form = _FORMS.get(cost_class, "cpu_stream")
+        if len(points) < FEW:
+            classes[cost_class] = [_entry(bases[form])]
+            continue
+        whole = _fit(form, points, device, bases[form].constants)
+        classes[cost_class] = [_entry(whole)]
+        kinds = sorted({p.kind for p in points})
+        if form not in ("cpu_stream", "cpu_recurrence") or len(kinds) < 2:
+            continue
+        for kind in kinds:
+            alike = [p for p in points if p.kind == kind]
+            if len(alike) >= FEW:
+                classes[f"{cost_class}.{kind}"] = [_entry(_fit(form, alike, device, whole.constants))]
+    if "elementwise" not in classes:
+        classes["elementwise"] = [_entry(bases["cpu_stream"])]
+    return {
+        "runtime": taken.runtime, "threads": taken.threads, "ops_per_s": taken.ops_per_s,
+        "bytes_per_s": taken.bytes_per_s, "cache_bytes": cache_bytes,
+        "host": {**host_of(taken.whole), "page_s": taken.page_s},
+        "classes": classes,
+    }  # fmt: skip
+
+
+def _fit(
+    form: str, points: Sequence[Point], device: Device, start: Mapping[str, float] | None, *,
+    residual: bool = True, folds: int = 4,
+) -> Fitted:  # fmt: skip
+    chosen = FORMS[form]
+    rows = Rows(
+        sizes={k: np.array([p.sizes[k] for p in points]) for k in chosen.sizes},
+        seconds=np.array([p.seconds for p in points]),
+    )
+    # a probe is left out whole: its operators share what disturbed it
+    names = {name: i for i, name in enumerate(dict.fromkeys(p.probe for p in points))}
+    groups = np.array([names[p.probe] % folds for p in points]) if folds else np.zeros(len(points))
+    return fit(chosen, rows, device, start=start, residual=residual and len(points) >= ENOUGH, groups=groups,
+               points=80)  # fmt: skip
+
+
+def _entry(found: Fitted) -> dict[str, Any]:
+    """A curve as its file holds it."""
+    entry: dict[str, Any] = {
+        "form": found.form.name,
+        "constants": {k: float(f"{v:.5g}") for k, v in found.constants.items()},
+        "error": round(found.errors["all"], 4),
+        "rows": found.rows,
+        "known": "measured",
+    }
+    if found.residual is not None:
+        residual = found.residual
+        entry["correction"] = {
+            "scales": _line(residual.scales), "weights": _line(residual.weights),
+            **{f"x{i}": _line(residual.points[:, i]) for i in range(residual.points.shape[1])},
+        }  # fmt: skip
+    return entry
+
+
+def _line(values: Iterable[float]) -> str:
+    return " ".join(f"{float(v):.5g}" for v in values)
+
+
+def host_of(whole: Sequence[tuple[int, int, float, float]]) -> dict[str, float]:
+    """Seconds of a call, a kernel and a view beside the kernels: least relative squares, none negative.
+
+    Args:
+        whole: (kernels, views, seconds of a call, seconds of its kernels) of each network.
+    """
+    rows = np.array(whole, float)
+    apart = np.stack([np.ones(len(rows)), rows[:, 0], rows[:, 1]], 1) / rows[:, 2:3]
+    target = (rows[:, 2] - rows[:, 3]) / rows[:, 2]
+    kept = list(range(3))
+    found = np.zeros(3)
+    while kept:
+        solved = np.linalg.lstsq(apart[:, kept], target, rcond=None)[0]
+        if (solved >= 0).all():
+            found[kept] = solved
+            break
+        kept.pop(int(np.argmin(solved)))
+    left = target - apart @ found
+    return {
+        "call_s": float(found[0]), "kernel_s": float(found[1]), "view_s": float(found[2]),
+        "error": round(conformal(left), 4),
+    }  # fmt: skip
+
+
+def _data(
+    machine: Here, before: Noise, after: Noise, runs: list[dict[str, Any]], taken: list[Taken], number: int,
+    budget: float, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    top = max(taken, key=lambda t: t.threads)
+    source = f"measured on {machine.cpu}, {at}"
+    return {
+        "schema": SCHEMA,
+        "taken": {
+            "at": at, "machine": asdict(machine), "noise": [asdict(before), asdict(after)], "probes": number,
+            "budget_s": budget, "seed": seed,
+        },
+        "machine": {
+            "id": HERE, "name": machine.cpu, "kind": "cpu", "source": source,
+            "peaks": {"fp32": {"ops_per_s": top.ops_per_s, "unit": "vector"}},
+            "cores": {"count": machine.cores},
+            "memory": {
+                "main": {"usable_bytes": machine.memory_bytes, "bandwidth_bytes_per_s": top.bytes_per_s},
+                "cache": {"capacity_bytes": machine.caches.get("L2")},
+            },
+        },
+        "runs": runs,
+        "points": [
+            {"runtime": t.runtime, "threads": t.threads, **asdict(p)} for t in taken for p in t.points
+        ],
+        "whole": [
+            {"runtime": t.runtime, "threads": t.threads, "kernels": k, "views": v, "whole_s": w, "apart_s": s}
+            for t in taken for k, v, w, s in t.whole
+        ],
+    }  # fmt: skip
+
+
+def write(found: Found, path: Path) -> None:
+    """Writes the file whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+            json.dump(found.data, file)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from None

@@ -1,0 +1,102 @@
+"""CPU operators: arithmetic at the rate of few cores, caches, steps; fresh pages are in `passes.heap`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pharos.predict.kernels.base import Constants, Device, Form, Parts, Sizes, joined, octaves
+
+CONSTANTS = {
+    "launch_us": (5.0, 0.7),
+    "peak": (0.8, 0.4, 1.2),  # share of the measured peak that large products reach
+    "inner_half": (8.0, 1.0),  # length of a sum at which half of that is reached
+    "outer_half": (4.0, 1.0),  # and width of what is summed up side by side
+    "rows_half": (1.0, 1.0),  # and rows that share a weight
+    "vector": (0.3, 0.7),  # share of the vector peak that other arithmetic reaches
+    "near": (2.0, 0.7),  # bandwidth of the caches in the memory's
+    "far": (0.8, 0.4, 1.5),  # share of the measured bandwidth that large tensors reach
+    "weights": (0.8, 0.5),  # and weights, which other layers have pushed out of the nearest cache
+    "write": (1.5, 0.5),  # a byte written costs so many read ones
+    "resident": (0.5, 1.0, 1.0),  # share of the cache that a tensor is still found in
+    "sharpness": (2.0, 0.7),
+}
+
+
+def parts(c: Constants, sizes: Sizes, device: Device) -> Parts:
+    """Seconds of one operator on a few cores.
+
+    - compute = 2 macs / (peak rate) x (1 + inner_half / inner) (1 + outer_half / outer)
+      (1 + rows_half / rows), plus other arithmetic at the vector share;
+    - data = activations, near while they fit resident x cache, far beyond; weights at a rate of their own;
+    - steps, of a recurrence, that nothing overlaps.
+
+    Sizes are macs, inner, outer, rows, weights, read and written (bytes), work (seconds of other arithmetic
+    at the vector peak), steps. Every constant is fitted on the machine.
+    """
+    import numpy as np
+
+    def falls(half: str, size: Any) -> Any:
+        return 1 + c[half] / np.maximum(size, 1)
+
+    rate = device.ops_per_s * c["peak"]
+    products = 2 * sizes["macs"] / rate * falls("inner_half", sizes["inner"])
+    products = products * falls("outer_half", sizes["outer"]) * falls("rows_half", sizes["rows"])
+    compute = products + sizes["work"] / c["vector"]
+    moved = sizes["read"] + c["write"] * sizes["written"]
+    beyond = np.maximum(moved - c["resident"] * device.cache_bytes, 0)
+    memory = device.bytes_per_s
+    data = beyond / (memory * c["far"]) + (moved - beyond) / (memory * np.maximum(c["near"], c["far"]))
+    data = data + sizes["weights"] / (memory * c["weights"])
+    fixed = 1e-6 * c["launch_us"] + 1e-6 * c.get("step_us", 0.0) * sizes["steps"]
+    fixed = np.broadcast_to(fixed, np.shape(moved))
+    compute, data = compute + 0 * data, data + 0 * compute
+    return Parts(compute, data, fixed, fixed + joined(c["sharpness"], compute, data))
+
+
+SIZES = ("macs", "inner", "outer", "rows", "weights", "read", "written", "work", "steps")
+
+
+def _form(name: str, extra: tuple[str, ...], features: Callable[[Sizes, Device], Any], left_out: str = "",
+          more: dict[str, tuple[float, ...]] | None = None) -> Form:  # fmt: skip
+    kept = {k: v for k, v in CONSTANTS.items() if k not in left_out.split()}
+    given = {k: (1e-9 if k.endswith("half") else CONSTANTS[k][0]) for k in left_out.split()}
+
+    def completed(c: Constants, sizes: Sizes, device: Device) -> Parts:
+        return parts({**given, **c}, sizes, device)
+
+    return Form(name=name, sizes=(*SIZES, *extra), constants={**kept, **(more or {})}, parts=completed,
+                features=features)  # fmt: skip
+
+
+def _product(sizes: Sizes, device: Device) -> Any:
+    """Octaves of the three sides and the batch of a product."""
+    return octaves(sizes["rows"], sizes["outer"], sizes["inner"], sizes["batch"])
+
+
+def _conv(sizes: Sizes, device: Device) -> Any:
+    """Octaves of pixels, channels, taps, groups, stride, width and images."""
+    names = ("rows", "c_in", "outer", "taps", "groups", "stride", "wide", "batch")
+    return octaves(*(sizes[k] for k in names))
+
+
+def _stream(sizes: Sizes, device: Device) -> Any:
+    """Octaves of bytes moved, of a row, and of bytes read by bytes written."""
+    moved = sizes["read"] + sizes["written"]
+    return octaves(moved, sizes["row"], 2 * sizes["read"] / sizes["written"])
+
+
+def _attention(sizes: Sizes, device: Device) -> Any:
+    """Octaves of heads in all, queries, keys and a head's width."""
+    return octaves(sizes["batch"], sizes["rows"], sizes["outer"], sizes["inner"])
+
+
+def _recurrence(sizes: Sizes, device: Device) -> Any:
+    """Octaves of sequences, steps, the sum's length and the width of the gates."""
+    return octaves(sizes["rows"], sizes["steps"], sizes["inner"], sizes["outer"])
+
+
+CPU_GEMM = _form("cpu_gemm", ("batch",), _product, "vector")
+CPU_CONV = _form("cpu_conv", ("batch", "c_in", "taps", "groups", "stride", "wide"), _conv)
+CPU_STREAM = _form("cpu_stream", ("row",), _stream, "peak inner_half outer_half rows_half weights")
+CPU_ATTENTION = _form("cpu_attention", ("batch",), _attention, "weights")
+CPU_RECURRENCE = _form("cpu_recurrence", (), _recurrence, "", {"step_us": (5.0, 1.0)})
+CPU_FORMS = (CPU_GEMM, CPU_CONV, CPU_STREAM, CPU_ATTENTION, CPU_RECURRENCE)
