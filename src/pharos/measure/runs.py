@@ -24,11 +24,14 @@ class Runnable:
     Args:
         call: runs it once; pieces: runs it some times and gives seconds by name of an operator, None where
             the runtime does not tell them apart.
+        module, inputs: what is called with what, of PyTorch.
     """
 
     runtime: str
     call: Callable[[], Any]
     pieces: Callable[[int], dict[str, float]] | None
+    module: Any = None
+    inputs: Any = ()
 
 
 @contextmanager
@@ -77,7 +80,7 @@ def _torch(graph: Graph, runtime: str, threads: int, seed: int) -> Iterator[Runn
             with torch.inference_mode():
                 return _stepwise(graph, module, inputs, rounds)
 
-        yield Runnable(runtime, call, None if runtime == "compiled" else pieces)
+        yield Runnable(runtime, call, None if runtime == "compiled" else pieces, called, inputs)
     finally:
         torch.set_num_threads(before)
 
