@@ -46,6 +46,7 @@ class Fitted:
         errors: by regime (launch, compute, data), the standard deviation of log(measured / predicted) on rows
             left out in turn that makes an 80% band hold 80% of them; "all" for all of them together.
         mape, median: mean and median of |predicted / measured - 1| on those rows.
+        held: log(measured / predicted) of each row when it was left out; NaN where it never was.
     """
 
     form: Form
@@ -55,6 +56,7 @@ class Fitted:
     mape: float
     median: float
     rows: int
+    held: Any = None
 
     def predict(self, sizes: Mapping[str, Any], device: Device) -> Any:
         """Seconds, residual included."""
@@ -143,7 +145,7 @@ def fit(
     known = held[np.isfinite(held)]
     off = np.abs(np.exp(-known) - 1) if len(known) else np.array([math.nan])
     return Fitted(form=form, constants=constants, residual=made, errors=errors, mape=float(off.mean()),
-                  median=float(np.median(off)), rows=len(rows))  # fmt: skip
+                  median=float(np.median(off)), rows=len(rows), held=held)  # fmt: skip
 
 
 def conformal(held: Any) -> float:

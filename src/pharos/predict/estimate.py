@@ -182,7 +182,8 @@ def predict(
     shares["overhead"] = shares["overhead"] + beside
     energy = energy_of(operations, latency, machine, profile, graph.precision)
     uncounted = counts.uncounted
-    figure = banded(latency, "s", error, evidence)
+    # a calibration knows the error of whole networks, in which those of operators cancel in part
+    figure = banded(latency, "s", float(host.get("error") or 0.0) or error, evidence)
     if uncounted:
         figure = unknown_figure("s", f"operators not counted: {', '.join(uncounted[:4])}", low=figure.low)
     binding = _largest(shares)
