@@ -48,18 +48,19 @@ def predict(
 
 
 def train(
-    model: str | Model, *, optimizer: str = "adamw", checkpointing: str | int = "none",
-    dims: dict[str, int] | None = None, **work: Any,
+    model: str | Model, *, optimizer: str = "adamw", checkpointing: str | int = "none", loss: str = "sum",
+    set_to_none: bool = True, dims: dict[str, int] | None = None, **work: Any,
 ) -> "Training":  # fmt: skip
     """Costs a training step of a model: forward, backward and update, and the memory they hold.
 
     Args:
-        optimizer, checkpointing: see `pharos.passes.training.training`.
+        optimizer, checkpointing, loss, set_to_none: see `pharos.passes.training.training`; the memory of a
+            module's step is seen in a run without data: `pharos.convert.torch_training.watch_training`.
         work: batch, context, precision.
     """
-    from pharos.passes.training import training
+    from pharos.convert.training import train as step
 
-    return training(load(model, dims).graph(Workload(**work)), optimizer, checkpointing)
+    return step(load(model, dims), Workload(**work), optimizer, checkpointing, loss, set_to_none)
 
 
 def summary(

@@ -7,14 +7,17 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pharos.convert.cache import cached
+from pharos.convert.from_torch import Traced, require_torch, trace
 from pharos.convert.torch_run import NeedsData
 from pharos.graph.graph import Graph
 from pharos.graph.workload import Workload
 from pharos.models.registry import Model, parse_name
+from pharos.passes.held import Held
 from pharos.quantity.errors import InputError, PharosError, unknown
 
 # Tokens of a text and side of an image where nothing says otherwise.
@@ -25,6 +28,21 @@ _HOLD: list[Any] = []
 def is_factory(text: str) -> bool:
     """Whether a text names code: package.module:name, with a call's arguments or without."""
     return re.match(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?$", text.strip(), re.DOTALL) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromFactory(Model):
+    """A model of a module that code makes, run when it is first needed.
+
+    Args:
+        traced: runs it.
+    """
+
+    traced: Callable[[], Traced]
+
+    def training_memory(self, work: Workload, *asked: Any) -> Held:
+        """What a training step holds, as `pharos.convert.from_torch.Traced` watches it."""
+        return self.traced().training_memory(work, *asked)
 
 
 def from_factory(text: str, inputs: dict[str, str] | None = None) -> Model:
@@ -40,14 +58,17 @@ def from_factory(text: str, inputs: dict[str, str] | None = None) -> Model:
     Raises:
         InputError: no such code, it fails, it makes no module, or no inputs can be guessed.
     """
-    made: list[Model] = []
+    made: list[Traced] = []
     before = set(sys.modules)
 
-    def build(work: Workload) -> Graph:
+    def traced() -> Traced:
         if not made:
             made.append(_traced(text, inputs))
+        return made[0]
+
+    def build(work: Workload) -> Graph:
         try:
-            return made[0].graph(work)
+            return traced().graph(work)
         except NeedsData:
             made[0] = _traced(text, inputs, meta=False)
             return made[0].graph(work)
@@ -59,14 +80,13 @@ def from_factory(text: str, inputs: dict[str, str] | None = None) -> Model:
         except (ImportError, ValueError):
             found = None
     if found is None or not found.origin:
-        return Model(name=text, family="", build=build)
+        return FromFactory(name=text, family="", build=build, traced=traced)
     key = {"factory": text, "inputs": inputs or {}, "origin": found.origin, "versions": _versions()}
-    return Model(name=text, family="", build=cached(key, build, lambda: _sources(before)))
+    cache = cached(key, build, lambda: _sources(before))
+    return FromFactory(name=text, family="", build=cache, traced=traced)
 
 
-def _traced(text: str, inputs: dict[str, str] | None, meta: bool = True) -> Model:
-    from pharos.convert.from_torch import require_torch, trace
-
+def _traced(text: str, inputs: dict[str, str] | None, meta: bool = True) -> Traced:
     torch = require_torch()
     module = _made(torch, text, meta)
     args, kwargs = _stated(torch, inputs) if inputs else guess_inputs(torch, module, text)

@@ -10,6 +10,7 @@ from pharos.graph.graph import Graph
 from pharos.graph.substitute import substitute
 from pharos.graph.workload import Workload
 from pharos.models.registry import Model
+from pharos.passes.held import Held
 from pharos.passes.tidy import tidy
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, SizeError
@@ -47,12 +48,43 @@ class Traced(Model):
     free: dict[tuple[int, int], str]
     device: Any = None
 
+    def training_memory(
+        self, work: Workload, optimizer: str = "adamw", checkpointing: str | int = "none", loss: str = "sum",
+        set_to_none: bool = True,
+    ) -> Held:  # fmt: skip
+        """What a training step holds, watched call by call on tensors without data.
+
+        Args:
+            work: batch, context and precision of the step.
+            optimizer, checkpointing, loss, set_to_none: as
+                `pharos.convert.torch_training.watch_training` takes them.
+
+        Raises:
+            SizeError: sizes that are no numbers, or nothing repeats that could be checkpointed.
+            InputError: the module has no parameter to train, or returns nothing that has a gradient.
+        """
+        from pharos.convert.torch_training import watch_training
+
+        torch = require_torch()
+        asked = _asked(torch, self.args, self.kwargs, self.free, work)
+        if not all(map(is_int, asked.values())):
+            raise SizeError("a training step is watched at sizes that are numbers", where=self.name)
+
+        def given(i: int, t: Any) -> Any:
+            return [asked.get(self.free.get((i, d), ""), s) for d, s in enumerate(t.shape)]
+
+        return watch_training(
+            torch, self.module, self.args, self.kwargs, _precision(torch, self.module, work),
+            optimizer=optimizer, checkpointing=checkpointing, loss=loss, set_to_none=set_to_none,
+            device=self.device, given=given, name=self.name,
+        )  # fmt: skip
+
 
 def trace(
     module: Any, *args: Any, input_size: Any = None, dtypes: Any = None,
     dynamic: Mapping[str, Any] | None = None, name: str = "", device: Any = None,
     watch: bool = False, **kwargs: Any,
-) -> Model:  # fmt: skip
+) -> Traced:  # fmt: skip
     """A model from an ``nn.Module`` and example inputs; the module is left as it was.
 
     It runs on tensors that have shapes and no data, whatever device its parameters are on, so that a

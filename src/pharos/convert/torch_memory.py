@@ -1,5 +1,6 @@
 """Memory of a run: births and deaths of storages while a module runs eagerly on tensors without data."""
 
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from pharos.convert.torch_record import tensors_in
 from pharos.passes.held import Held, Storage
 from pharos.quantity.sizes import Size
 
+# A call whose results' sizes only the library knows is made on real zeros of at most so many numbers.
+LARGEST_REAL = 50_000_000
 TORCH_DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -140,6 +143,8 @@ def watching(torch: Any, ledger: Ledger, module: Any) -> Iterator[None]:
     class Watcher(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))
+            if func._schema.name == "aten::mkldnn_rnn_layer":
+                out = _with_workspace(torch, func, args, out)
             ledger.note(func._schema.name, out)
             return out
 
@@ -165,6 +170,26 @@ def watching(torch: Any, ledger: Ledger, module: Any) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _with_workspace(torch: Any, func: Any, args: Any, out: Any) -> Any:
+    """A recurrent layer's results with the workspace that oneDNN keeps for its gradients.
+
+    Only the library knows its size: the call is made once on real zeros of the same shapes.
+    """
+    from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+
+    shapes = [tuple(t.shape) for t in tensors_in(torch, args)]
+    whole = all(type(s) is int for shape in shapes for s in shape)
+    if not args[-1] or not isinstance(out[0], FakeTensor) or not whole:
+        return out
+    if sum(math.prod(shape) for shape in shapes) > LARGEST_REAL:
+        return out
+    with unset_fake_temporarily():
+        real = [torch.zeros(a.shape, dtype=a.dtype) if isinstance(a, torch.Tensor) else a for a in args]
+        nbytes = func(*real)[3].untyped_storage().nbytes()
+    workspace = torch.empty(nbytes, dtype=torch.uint8, device=out[0].device)
+    return (*out[:3], workspace)
 
 
 class Pretence:

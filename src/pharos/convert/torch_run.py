@@ -70,15 +70,17 @@ def recorded(
         raise
     except Exception as error:
         if asked is None:
-            raise InputError(f"has no formulas: {_reason(error)}", where=name) from None
+            raise InputError(f"has no formulas: {reason_of(error)}", where=name) from None
         why = error
-    if not _needs_data(why):
-        raise InputError(f"cannot run on {run.shapes(asked)}: {_reason(why)}", where=name) from None
+    if not needs_data(why):
+        raise InputError(f"cannot run on {run.shapes(asked)}: {reason_of(why)}", where=name) from None
     if sum(p.numel() for p in module.parameters()) > LARGEST_RUN:
-        raise InputError(f"depends on data ({_reason(why)}) and is too large to be run", where=name) from None
+        raise InputError(
+            f"depends on data ({reason_of(why)}) and is too large to be run", where=name
+        ) from None
     if any(p.device.type == "meta" for p in module.parameters()):
         raise NeedsData(
-            f"depends on data ({_reason(why)}) and is on the meta device", where=name,
+            f"depends on data ({reason_of(why)}) and is on the meta device", where=name,
             hint="build it on the CPU: then it is run once",
         )  # fmt: skip
     try:
@@ -86,10 +88,11 @@ def recorded(
     except PharosError:
         raise
     except Exception as error:
-        raise InputError(f"cannot run on {run.shapes(asked)}: {_reason(error)}", where=name) from None
+        raise InputError(f"cannot run on {run.shapes(asked)}: {reason_of(error)}", where=name) from None
 
 
-def _needs_data(error: BaseException) -> bool:
+def needs_data(error: BaseException) -> bool:
+    """Whether a run failed for want of numbers, which tensors without data do not have."""
     at: BaseException | None = error
     while at is not None:
         if type(at).__name__ in _NEEDS_DATA or "meta tensor" in str(at) or "numpy" in str(at).lower():
@@ -100,7 +103,8 @@ def _needs_data(error: BaseException) -> bool:
     return False
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """An error of PyTorch's in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = lines[0] if lines else ""
     return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__
@@ -148,7 +152,7 @@ class _Run:
             tensors.append(made(len(tensors), t))
             return tensors[-1]
 
-        return _mapped(self.torch, self.args, change), _mapped(self.torch, self.kwargs, change), tensors
+        return mapped(self.torch, self.args, change), mapped(self.torch, self.kwargs, change), tensors
 
     def _declare(self, reader: TorchReader, tensors: Sequence[Any]) -> None:
         for t, called in zip(
@@ -197,7 +201,7 @@ class _Run:
         with ExitStack() as stack:
             # a module's warnings are for those who run it
             stack.enter_context(warnings.catch_warnings(action="ignore"))
-            stack.enter_context(_as_it_was(self.module))
+            stack.enter_context(as_it_was(self.module))
             stack.enter_context(one_device(torch, device))
             stack.enter_context(mode)
             if environment is not None:
@@ -228,7 +232,7 @@ class _Run:
         try:
             found = {HELD: watch().as_meta()}
         except Exception as error:
-            found = {"unwatched": _reason(error)}
+            found = {"unwatched": reason_of(error)}
         return replace(graph, meta=graph.meta | found)
 
     def _pretence(self, mode: Any, environment: Any, args: Any, kwargs: Any, reader: TorchReader) -> Any:
@@ -236,7 +240,7 @@ class _Run:
         device = device_of(module, self.device)
         dtype = dtype_for(torch, module, self.precision, lambda d: DTYPES[str(d).removeprefix("torch.")])
         copies = Pretence(torch, mode, device, dtype)
-        given = [_mapped(torch, tree, copies.of) for tree in (args, kwargs)]
+        given = [mapped(torch, tree, copies.of) for tree in (args, kwargs)]
 
         def around(stack: ExitStack) -> None:
             stack.enter_context(mode)
@@ -246,7 +250,7 @@ class _Run:
                 stack.enter_context(enable_python_dispatcher())
             stack.enter_context(experts_by(module, "grouped_mm", only="eager"))
 
-        with _as_it_was(module), copies.inside(module):
+        with as_it_was(module), copies.inside(module):
             return watch_inference(torch, module, given[0], given[1], reader.size, device, around)
 
     def real(self, asked: dict[str, Size] | None) -> Graph:
@@ -266,7 +270,7 @@ class _Run:
             return torch.randint(0, high, sizes, generator=generator).to(device=device, dtype=t.dtype)
 
         args, kwargs, tensors = self._given(made)
-        with _as_it_was(self.module):
+        with as_it_was(self.module):
             _on_copies_of_buffers(self.module)
             reader = self._reader()
             self._declare(reader, tensors)
@@ -279,7 +283,7 @@ class _Run:
 
     def _finished(self, reader: TorchReader, out: Any) -> Graph:
         outputs: dict[str, Any] = {}
-        for t in _outputs(self.torch, out):
+        for t in outputs_of(self.torch, out):
             value = reader.of(t)
             outputs.setdefault(value.name, value)
         if not outputs:
@@ -342,7 +346,7 @@ def _classes(module: Any) -> dict[str, str]:
 
 
 @contextmanager
-def _as_it_was(module: Any) -> Iterator[None]:
+def as_it_was(module: Any) -> Iterator[None]:
     """What a run keeps on the module, such as masks and caches, is taken off it again."""
     held = [(part, dict(vars(part)), dict(part._parameters), dict(part._buffers), dict(part._modules))
             for part in module.modules()]  # fmt: skip
@@ -419,15 +423,16 @@ def _symbolic(torch: Any, mode: Any, environment: Any, sizes: Any, dtype: Any, d
     return mode.from_tensor(plain, symbolic_context=context, source=source).shape
 
 
-def _mapped(torch: Any, tree: Any, change: Callable[[Any], Any]) -> Any:
+def mapped(torch: Any, tree: Any, change: Callable[[Any], Any]) -> Any:
+    """Nested lists, tuples and dicts with every tensor changed."""
     if isinstance(tree, torch.Tensor):
         return change(tree)
     if isinstance(tree, dict):
-        return {k: _mapped(torch, v, change) for k, v in tree.items()}
+        return {k: mapped(torch, v, change) for k, v in tree.items()}
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*[_mapped(torch, v, change) for v in tree])
+        return type(tree)(*[mapped(torch, v, change) for v in tree])
     if isinstance(tree, (list, tuple)):
-        return type(tree)(_mapped(torch, v, change) for v in tree)
+        return type(tree)(mapped(torch, v, change) for v in tree)
     return tree
 
 
@@ -451,14 +456,14 @@ def _input_names(torch: Any, module: Any, args: Sequence[Any], kwargs: Mapping[s
     return found
 
 
-def _outputs(torch: Any, out: Any) -> list[Any]:
+def outputs_of(torch: Any, out: Any) -> list[Any]:
     """Tensors of what a module returns: nested lists, dicts, and objects that hold them."""
     if isinstance(out, torch.Tensor):
         return [out]
     if isinstance(out, Mapping):
-        return [t for v in out.values() for t in _outputs(torch, v)]
+        return [t for v in out.values() for t in outputs_of(torch, v)]
     if isinstance(out, (list, tuple)):
-        return [t for v in out for t in _outputs(torch, v)]
+        return [t for v in out for t in outputs_of(torch, v)]
     if hasattr(out, "__dataclass_fields__"):
-        return [t for f in out.__dataclass_fields__ for t in _outputs(torch, getattr(out, f, None))]
+        return [t for f in out.__dataclass_fields__ for t in outputs_of(torch, getattr(out, f, None))]
     return []

@@ -61,6 +61,8 @@ class Scopes:
         self.readers = _readers(graph, nodes)
         self.ends = _ends(nodes)
         self.made_by = {name: node for node in nodes for name in node.outputs}
+        # nodes that write over their first input
+        self.over: set[int] = set()
         maker: dict[str, str] = {}
         for i, node in enumerate(nodes):
             for name in node.inputs:
@@ -68,6 +70,8 @@ class Scopes:
                 if at is not None:
                     self.last[at] = max(self.last[at], i, self.ends.get(_entered(maker[at], node.name), i))
             over = self._written_over(i)
+            if over is not None:
+                self.over.add(i)
             for j, (name, tensor) in enumerate(zip(node.outputs, node.outs, strict=True)):
                 source = self._source(node, j, over)
                 if source is not None:

@@ -1,17 +1,22 @@
 """Training: forward, backward and optimiser of one step, and the memory they hold together."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil, isqrt
 from typing import Any
 
 from pharos.graph.graph import Graph, Node, Repeat
 from pharos.graph.op import Traffic, Work
+from pharos.graph.tensor import Tensor
+from pharos.passes.eager import Scopes
+from pharos.passes.held import Held
 from pharos.quantity.dtypes import nbytes
 from pharos.quantity.errors import SizeError, unknown
-from pharos.quantity.sizes import Size, maximum, prod
+from pharos.quantity.evidence import Evidence, counted
+from pharos.quantity.sizes import Size, maximum, prod, same
 
 CHECKPOINTING = ("none", "layers", "sqrt")
+LOSSES = ("sum", "cross_entropy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +26,14 @@ class Optimizer:
     Args:
         vector, transcendental: operations a parameter.
         state: numbers it keeps for a parameter of a shape.
+        scratch: copies of a parameter's size made while it is updated; PyTorch's loop over parameters
+            makes them of one at a time.
     """
 
     vector: int
     transcendental: int
     state: Callable[[tuple[Size, ...]], Size]
+    scratch: int = 0
 
 
 def _factored(shape: tuple[Size, ...]) -> Size:
@@ -40,13 +48,17 @@ OPTIMIZERS = {
     # m = mu m + g; w -= lr m
     "momentum": Optimizer(4, 0, prod),
     # both moments 3 and 4, correction 2, root, division, eps, step 2. Kingma and Ba 2014, arXiv:1412.6980
-    "adam": Optimizer(12, 2, lambda shape: 2 * prod(shape)),
+    "adam": Optimizer(12, 2, lambda shape: 2 * prod(shape), 2),
     # Adam, and w shrinks by itself. Loshchilov and Hutter 2017, arXiv:1711.05101
-    "adamw": Optimizer(14, 2, lambda shape: 2 * prod(shape)),
+    "adamw": Optimizer(14, 2, lambda shape: 2 * prod(shape), 2),
     # squares, their row and column sums, the estimate of their product, step. Shazeer and Stern 2018,
     # arXiv:1804.04235, without momentum
-    "adafactor": Optimizer(9, 2, _factored),
+    "adafactor": Optimizer(9, 2, _factored, 2),
 }
+
+
+# How the memory of a step is known that no run was watched for.
+BY_RULE = counted("what autograd saves by the rules of the graph's operators")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,8 @@ class Training:
         saved: activations kept for the backward pass, each stored once, inputs of the graph included.
         peak: the most that is live at once, over forward, backward and update.
         peak_at: the operator it stands at, "backward of X", or "update".
+        parts: bytes by kind at the peak.
+        evidence: how the peak is known.
     """
 
     forward: Work
@@ -75,6 +89,8 @@ class Training:
     saved: Size
     peak: Size
     peak_at: str
+    parts: dict[str, Size] = field(default_factory=dict)
+    evidence: Evidence = BY_RULE
 
     @property
     def work(self) -> Work:
@@ -82,7 +98,10 @@ class Training:
         return self.forward + self.backward + self.recomputed + self.update
 
 
-def training(graph: Graph, optimizer: str = "adamw", checkpointing: str | int = "none") -> Training:
+def training(
+    graph: Graph, optimizer: str = "adamw", checkpointing: str | int = "none", loss: str = "sum",
+    set_to_none: bool = True,
+) -> Training:  # fmt: skip
     """Costs one step: forward pass, gradients of every parameter, update.
 
     A gradient is taken where a parameter stands behind it: the graph's own inputs have none. Parameters
@@ -90,21 +109,28 @@ def training(graph: Graph, optimizer: str = "adamw", checkpointing: str | int = 
     2017, arXiv:1710.03740); gradients have the parameters' precision.
 
     Args:
-        checkpointing: "none"; "layers": each repeated layer keeps only its input and runs again before
-            its gradients; "sqrt": so many layers together as make as many groups; a number: that many.
+        checkpointing: "none"; "layers": each of several numbered layers keeps only its input and runs again
+            before its gradients; "sqrt": so many layers together as make as many groups; a number: that many.
             Source: Chen et al. 2016, arXiv:1604.06174.
+        loss: "sum" of the outputs, or "cross_entropy" over the last dimension of the first, which keeps
+            its logarithms and takes two more of its size in the backward pass.
+        set_to_none: ``zero_grad`` drops gradients before each step; else they are there all through, and
+            each new one is added to them.
 
     Raises:
-        UnknownName: no such optimiser or way of checkpointing.
+        UnknownName: no such optimiser, loss or way of checkpointing.
         SizeError: nothing repeats that could be checkpointed, or the batch is not a number.
     """
     if optimizer not in OPTIMIZERS:
         raise unknown("optimizer", optimizer, OPTIMIZERS)
     if isinstance(checkpointing, str) and checkpointing not in CHECKPOINTING:
         raise unknown("checkpointing", checkpointing, CHECKPOINTING)
-    step = _Step(graph, checkpointing)
+    if loss not in LOSSES:
+        raise unknown("loss", loss, LOSSES)
+    step = _Step(graph, checkpointing, loss, set_to_none)
     rule = OPTIMIZERS[optimizer]
     weights = gradients = kept = narrow = parameters = 0
+    largest: list[Size] = [0]
     for node in step.nodes:
         weights = weights + node.buffer_bytes
         for key, tensor in node.weights.items():
@@ -113,13 +139,17 @@ def training(graph: Graph, optimizer: str = "adamw", checkpointing: str | int = 
             weights, gradients = weights + tensor.nbytes, gradients + tensor.nbytes
             parameters, kept = parameters + tensor.numel, kept + rule.state(tensor.shape)
             narrow = narrow + (tensor.numel if nbytes(1, tensor.dtype) < 4 else 0)
+            largest.append(4 * tensor.numel)
     master, state = 4 * narrow, 4 * kept
     update = Work(vector_flops=rule.vector * parameters, transcendentals=rule.transcendental * parameters)
     # gradients read, parameters, their copies and the state read and written
     moved = Traffic(weights=gradients + 2 * (weights + master), state=2 * state)
     live, peak_at = step.peak()
-    at_update = weights + master + state + gradients
     always = weights + master + state
+    # the optimiser sees gradients as wide as what it updates
+    dropped = nbytes(narrow, graph.precision.weights) if set_to_none else 0
+    wide = maximum(gradients, gradients + 4 * narrow - dropped)
+    at_update = always + wide + step.ends + rule.scratch * maximum(*largest)
     both = maximum(always + live, at_update)
     return Training(
         step.forward, step.backward, step.recomputed, update,
@@ -130,17 +160,39 @@ def training(graph: Graph, optimizer: str = "adamw", checkpointing: str | int = 
     )  # fmt: skip
 
 
+def as_seen(step: Training, held: Held) -> Training:
+    """The step with the memory that was seen of it in a run."""
+    live = held.live
+    ends = next((i for i, at in enumerate(held.steps) if at.startswith("backward of ")), len(live))
+    parts = held.parts()
+    return replace(
+        step, weights=held.resident.get("weights", 0) + held.resident.get("buffers", 0),
+        master=held.resident.get("fp32 copies", 0), optimizer=held.resident.get("optimizer", 0),
+        gradients=max(_of_kind(held, "gradients"), default=0), saved=live[max(ends - 1, 0)],
+        peak=held.peak, peak_at=held.peak_step, parts=parts,
+        evidence=counted(f"storages that a step of eager PyTorch holds, seen call by call on {held.device}"),
+    )  # fmt: skip
+
+
+def _of_kind(held: Held, kind: str) -> tuple[Size, ...]:
+    """Bytes of one kind after each step."""
+    return replace(held, storages=tuple(s for s in held.storages if s.kind == kind), sums={}).live
+
+
 class _Step:
     """The expanded graph with what each node needs, saves and costs."""
 
-    def __init__(self, graph: Graph, checkpointing: str | int) -> None:
+    def __init__(self, graph: Graph, checkpointing: str | int, loss: str, set_to_none: bool) -> None:
         self.graph = graph.expanded()
         self.nodes = [n for n in self.graph.nodes if isinstance(n, Node)]
         self.forward, self.backward, self.recomputed = Work(), Work(), Work()
         self.moved_forward, self.moved_backward, self.moved_again = Traffic(), Traffic(), Traffic()
+        self.loss, self.set_to_none = loss, set_to_none
+        self.scopes = Scopes(self.graph, self.nodes)
         self.sizes: dict[Any, Size] = {v.name: v.tensor.nbytes for v in self.graph.inputs}
-        self.root: dict[str, Any] = {name: name for name in self.sizes}
-        self.trains: dict[str, bool] = dict.fromkeys(self.sizes, False)
+        self.sizes |= self.scopes.sizes
+        self.root: dict[str, Any] = {name: at or name for name, at in self.scopes.root.items()}
+        self.trains: dict[str, bool] = dict.fromkeys((v.name for v in self.graph.inputs), False)
         self.wanted: list[list[bool]] = []
         self.keeps: list[set[Any]] = []
         for i, node in enumerate(self.nodes):
@@ -158,22 +210,22 @@ class _Step:
         self.wanted.append(wanted)
         self.forward = self.forward + op.training_work(*node.io)
         self.moved_forward = self.moved_forward + op.traffic(node)
-        view = op.class_of(*node.io) == "view"
         for name, tensor in zip(node.outputs, node.outs, strict=True):
             self.trains[name] = trains and not tensor.dtype.startswith("int")
-            if view and node.inputs:
-                self.root[name] = self.root[node.inputs[0]]
-                continue
-            self.root[name] = name
-            # a stored parameter used as a value already counts among the weights
-            self.sizes[name] = 0 if view else tensor.nbytes
         keeps: set[Any] = set()
         if trains:
             self.backward = self.backward + op.gradient(wanted, *node.io)
             self.moved_backward = self.moved_backward + op.gradient_traffic(wanted, node)
             kept = op.saved(*node.io)
-            names = [node.inputs[j] for j in kept.inputs] + [node.outputs[j] for j in kept.outputs]
+            over = i in self.scopes.over
+            names = [node.inputs[j] for j in kept.inputs if not over] + [
+                node.outputs[j] for j in kept.outputs
+            ]
             keeps = {self.root[name] for name in names}
+            for j in kept.inputs if over else ():
+                # what is written over is copied first
+                self.sizes[i, f"input {j}"] = node.ins[j].nbytes
+                keeps.add((i, f"input {j}"))
             for key, tensor in kept.extra.items():
                 self.sizes[i, key] = tensor.nbytes
                 keeps.add((i, key))
@@ -183,6 +235,10 @@ class _Step:
         """Nodes that run again together, in order; none without checkpointing."""
         if checkpointing == "none":
             return []
+        if checkpointing == "layers":
+            layers = numbered_layers([node.name for node in self.nodes])
+            if layers:
+                return layers
         repeats = [n for n in graph.nodes if isinstance(n, Repeat)]
         if not repeats:
             raise SizeError(f"{graph.name} repeats no layer that could be checkpointed")
@@ -216,25 +272,25 @@ class _Step:
             kept |= self._crossing(segment)
         return kept
 
+    @property
+    def ends(self) -> Size:
+        """Bytes that the caller holds to the end of the step: inputs and outputs."""
+        held = {self.root[v.name] for v in (*self.graph.inputs, *self.graph.outputs)}
+        return sum((self.sizes[root] for root in held), start=0)
+
     def peak(self) -> tuple[Size, str]:
         """Most bytes of activations and gradients live at one moment, and the operator there.
 
         The clock runs forward over the nodes and back over them; a segment runs again just before its
-        last node's gradients. What nothing needs any more is free.
+        last node's gradients. What nothing needs any more is free; the caller holds inputs and outputs.
         """
         count = len(self.nodes)
         back = [2 * count - 1 - i for i in range(count)]
-        first: dict[Any, int] = {v.name: 0 for v in self.graph.inputs}
-        last: dict[Any, int] = {v.name: 2 * count for v in self.graph.inputs}
+        first: dict[Any, int] = {v.name: 0 for v in self.graph.inputs} | self.scopes.first
+        last: dict[Any, int] = {v.name: 2 * count for v in self.graph.inputs} | self.scopes.last
         spans: list[tuple[int, int, Size]] = []
         segment_of = {i: segment for segment in self.segments for i in segment}
-        for i, node in enumerate(self.nodes):
-            for name in node.outputs:
-                root = self.root[name]
-                first.setdefault(root, i)
-                last[root] = max(last.get(root, i), i)
-            for name in node.inputs:
-                last[self.root[name]] = max(last[self.root[name]], i)
+        for i in range(count):
             for root in self.keeps[i]:
                 if i in segment_of:
                     begin = back[segment_of[i][-1]]
@@ -247,10 +303,9 @@ class _Step:
             for root in self._crossing(segment):
                 last[root] = max(last[root], back[segment[0]])
         for value in self.graph.outputs:
-            root = self.root[value.name]
-            last[root] = max(last[root], count)
+            last[self.root[value.name]] = 2 * count
         spans += [(first[root], last[root], self.sizes[root]) for root in first]
-        spans += self._gradients(back)
+        spans += self._parameters(back) + self._gradients(back)
         changes: list[Size] = [0] * (2 * count + 2)
         for begin, end, size in spans:
             changes[begin] = changes[begin] + size
@@ -264,26 +319,103 @@ class _Step:
         if not isinstance(best, int):
             return best, ""
         at = live.index(best)
-        return best, self.nodes[
-            at
-        ].name if at < count else f"backward of {self.nodes[2 * count - 1 - at].name}"
+        if at < count:
+            return best, self.nodes[at].name
+        return best, f"backward of {self.nodes[2 * count - 1 - at].name}"
+
+    def _parameters(self, back: list[int]) -> list[tuple[int, int, Size]]:
+        """Gradients of parameters until the update; those of shared ones are added up one by one."""
+        spans, begun = [], set()
+        for i in reversed(range(len(self.nodes))):
+            node = self.nodes[i]
+            for key, tensor in node.weights.items():
+                name = node.tied.get(key) or node.parameter(key)
+                adds = name in begun or not self.set_to_none
+                spans.append((back[i], back[i] if adds else 2 * len(self.nodes), tensor.nbytes))
+                if not self.set_to_none and name not in begun:
+                    spans.append((0, 2 * len(self.nodes), tensor.nbytes))
+                begun.add(name)
+        return spans
 
     def _gradients(self, back: list[int]) -> list[tuple[int, int, Size]]:
-        """From the first reader's gradients to the producer's own; a parameter's until the update."""
+        """Gradients of activations, as autograd makes, shares, adds and drops them.
+
+        A sum passes its gradient on as it is, a view passes on a view of it. A second gradient of the same
+        value is added to the first in a third tensor.
+        """
         count, spans = len(self.nodes), []
-        begins: dict[Any, int] = {self.root[v.name]: count for v in self.graph.outputs}
-        made: dict[Any, int] = {}
-        for i, node in enumerate(self.nodes):
-            for name in node.outputs:
-                made.setdefault(self.root[name], i)
-            for name, want in zip(node.inputs, self.wanted[i], strict=True):
-                if want:
-                    root = self.root[name]
-                    begins[root] = min(begins.get(root, back[i]), back[i])
-            own = sum(t.nbytes for key, t in node.weights.items() if key not in node.tied)
-            if node.weights:
-                spans.append((back[i], 2 * count, own))
-        for root, begin in begins.items():
-            if root in made:
-                spans.append((begin, back[made[root]], self.sizes[root]))
+        made: list[tuple[int, Size]] = []
+        users: list[int] = []
+        held: dict[str, int] = {}
+
+        def new(at: int, size: Size) -> int:
+            made.append((at, size))
+            users.append(0)
+            return len(made) - 1
+
+        def drop(number: int, at: int) -> None:
+            users[number] -= 1
+            if not users[number]:
+                spans.append((made[number][0], at, made[number][1]))
+
+        for value in self.graph.outputs:
+            size = value.tensor.nbytes
+            if self.loss == "cross_entropy":
+                # the logarithms, kept from the forward pass, and the gradient with respect to them
+                spans += [(count - 1, count, size), (count, count, size)]
+                held[value.name] = new(count, size)
+            else:
+                # the gradient of a sum is one number, seen as many
+                held[value.name] = new(count, 0)
+            users[held[value.name]] += 1
+        for i in reversed(range(count)):
+            node, at = self.nodes[i], back[i]
+            arrived = [held.pop(name, None) for name in node.outputs]
+            if all(a is None for a in arrived):
+                continue
+            mine = next(a for a in arrived if a is not None)
+            for name, tensor, want in zip(node.inputs, node.ins, self.wanted[i], strict=True):
+                if not want:
+                    continue
+                number = mine if _passes_on(node, tensor) else new(at, tensor.nbytes)
+                if name in held:
+                    before, number_of_sum = held[name], new(at, tensor.nbytes)
+                    users[number] += 1
+                    drop(number, at)
+                    drop(before, at)
+                    number = number_of_sum
+                held[name] = number
+                users[number] += 1
+            for a in arrived:
+                if a is not None:
+                    drop(a, at)
+        for number in held.values():
+            drop(number, 2 * count - 1)
         return spans
+
+
+def _passes_on(node: Node, tensor: Tensor) -> bool:
+    """Whether a node's input has the gradient of its output, or a view of it, for its own."""
+    shares = node.op.kind == "add" or node.op.class_of(*node.io) == "view"
+    if len(node.outs) != 1 or not shares:
+        return False
+    return same(node.outs[0].numel, tensor.numel)
+
+
+def numbered_layers(names: Sequence[str]) -> list[list[int]]:
+    """Positions of the names that lie in each of several numbered siblings, the outermost ones.
+
+    Siblings with fewer than half as many operators as the middle one are stems and heads, not layers.
+    """
+    found: dict[str, dict[str, list[int]]] = {}
+    for i, name in enumerate(names):
+        parts = name.split(".")
+        at = next((k for k, part in enumerate(parts[:-1]) if part.isdigit()), None)
+        if at is not None:
+            found.setdefault(".".join(parts[:at]), {}).setdefault(parts[at], []).append(i)
+    layers = []
+    for siblings in found.values():
+        middle = sorted(map(len, siblings.values()))[len(siblings) // 2]
+        if len(siblings) > 1 and middle > 3:
+            layers += [inside for inside in siblings.values() if 2 * len(inside) >= middle]
+    return sorted(layers)

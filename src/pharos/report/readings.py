@@ -18,7 +18,7 @@ from pharos.passes.training import Training
 from pharos.quantity.errors import PharosError, SizeError
 from pharos.quantity.sizes import Size
 from pharos.quantity.units import fmt, fmt_count
-from pharos.report.rows import plain
+from pharos.report.rows import evidence_row, plain
 from pharos.report.text import grid, pair, share
 
 # The primitives under the textbook's three headings.
@@ -277,6 +277,8 @@ def training_row(step: Training, optimizer: str, checkpointing: str) -> dict[str
             "peak": plain(step.peak),
         },
         "peak_at": step.peak_at,
+        "peak_bytes": {kind: plain(nbytes) for kind, nbytes in step.parts.items()},
+        "evidence": evidence_row(step.evidence),
     }  # fmt: skip
 
 
@@ -306,3 +308,6 @@ def print_training(console: Console, step: Training, optimizer: str, checkpointi
             optimizer: step.optimizer, "saved activations": step.saved}  # fmt: skip
     pair(console, "memory", f"{fmt(step.peak, 'B')} at most, at {step.peak_at}")
     pair(console, "", ", ".join(f"{k} {fmt(v, 'B')}" for k, v in held.items() if plain(v)))
+    if step.parts:
+        pair(console, "then", ", ".join(f"{k} {fmt(v, 'B')}" for k, v in step.parts.items()))
+    pair(console, "known by", str(step.evidence))

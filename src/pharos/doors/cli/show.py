@@ -23,6 +23,8 @@ from pharos.doors.cli.app import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from pharos.graph.count import Count
@@ -70,10 +72,18 @@ def show(
     checkpointing: Annotated[
         str, typer.Option("--checkpointing", help="none, layers, sqrt, or layers a group, with --train.")
     ] = "none",
+    loss: Annotated[
+        str, typer.Option("--loss", help="sum or cross_entropy of what the model returns, with --train.")
+    ] = "sum",
+    keep_gradients: Annotated[
+        bool,
+        typer.Option("--keep-gradients", help="zero_grad(set_to_none=False) between steps, with --train."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Count parameters, MACs, FLOPs, bytes and intensity, per operator and in total."""
     from pharos.convert.load import load
+    from pharos.convert.training import train as train_step
     from pharos.graph.count import count
 
     work = asked(batch, context, precision, prefill, decode)
@@ -91,7 +101,12 @@ def show(
 
     found = recognise(counted.graph, counted)
     family = chosen.family or str(counted.graph.meta.get("family", "")) or found.family
-    readings = Readings(primitives, lens, stages, (optimizer, checkpointing) if train else None)
+    way = int(checkpointing) if checkpointing.isdigit() else checkpointing
+
+    def step() -> "Training":
+        return train_step(chosen, work, optimizer, way, loss, not keep_gradients, counted.graph)
+
+    readings = Readings(primitives, lens, stages, (optimizer, checkpointing), step if train else None)
     if json:
         from pharos.report.rows import show_row
 
@@ -114,7 +129,8 @@ class Readings:
     primitives: bool
     lens: bool
     stages: bool
-    training: tuple[str, str] | None
+    asked_of_training: tuple[str, str]
+    training: "Callable[[], Training] | None"
 
     @property
     def asked(self) -> bool:
@@ -122,11 +138,8 @@ class Readings:
         return bool(self.primitives or self.lens or self.stages or self.training)
 
     def _step(self, counted: "Count") -> "tuple[Training, str, str]":
-        from pharos.passes.training import training
-
         assert self.training is not None
-        optimizer, way = self.training
-        return training(counted.graph, optimizer, int(way) if way.isdigit() else way), optimizer, way
+        return self.training(), *self.asked_of_training
 
     def rows(self, family: str, counted: "Count") -> dict[str, Any]:
         """As plain data, by name."""
