@@ -144,11 +144,14 @@ class Saved:
     Args:
         inputs, outputs: indices of the input and output tensors.
         extra: tensors that neither is, by name: statistics of a norm, a mask, indices of a maximum.
+        held: indices of input tensors that PyTorch holds as well though no gradient reads them, for
+            their shapes.
     """
 
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     extra: dict[str, Tensor] = field(default_factory=dict)
+    held: tuple[int, ...] = ()
 
 
 class Tally:

@@ -59,7 +59,10 @@ class AdaptivePool(Op):
         return Work(vector_flops=self._read(x), transcendentals=y.numel)
 
     def saved(self, x: Tensor, y: Tensor) -> Saved:
-        return Saved() if self.function == "mean" else Saved(extra={"indices": Tensor(y.shape, "int64")})
+        """Over everything PyTorch takes a mean, which holds nothing."""
+        if self.function == "mean":
+            return Saved(held=() if prod(self.output_size) == 1 else (0,))
+        return Saved(held=(0,), extra={"indices": Tensor(y.shape, "int64")})
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         return {SEQUENTIAL: x.numel + y.numel, STRIDED: self._read(x), REDUCE: self._read(x)}

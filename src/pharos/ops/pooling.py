@@ -119,7 +119,7 @@ class _MaxPool(_Pool):
         return Work(vector_flops=y.numel if wanted[0] else 0)
 
     def saved(self, x: Tensor, y: Tensor) -> Saved:
-        return Saved(extra={"indices": Tensor(y.shape, "int64")})
+        return Saved(held=(0,), extra={"indices": Tensor(y.shape, "int64")})
 
     def loops(self, tally: Tally, x: Any) -> Any:
         import numpy as np
@@ -165,7 +165,7 @@ class _AvgPool(_Pool):
         return Work(vector_flops=y.numel * self.taps(), transcendentals=y.numel)
 
     def saved(self, x: Tensor, y: Tensor) -> Saved:
-        return Saved()
+        return Saved(held=(0,))
 
     def loops(self, tally: Tally, x: Any) -> Any:
         import numpy as np

@@ -66,7 +66,7 @@ class Supplied(Op):
         """What the operator keeps, and the weights it was given."""
         kept = self.op.saved(*self._own(io))
         given = range(self.inputs, self.inputs + len(self.keys))
-        return Saved((*kept.inputs, *given), kept.outputs, kept.extra)
+        return Saved((*kept.inputs, *given), kept.outputs, kept.extra, kept.held)
 
     def class_of(self, *io: Tensor) -> str:
         return self.op.class_of(*self._own(io))

@@ -9,7 +9,7 @@ from pharos.graph.graph import Graph, Node, Repeat
 from pharos.graph.op import Traffic, Work
 from pharos.graph.tensor import Tensor
 from pharos.passes.eager import Scopes
-from pharos.passes.held import Held
+from pharos.passes.held import Held, Storage
 from pharos.quantity.dtypes import nbytes
 from pharos.quantity.errors import SizeError, unknown
 from pharos.quantity.evidence import Evidence, counted
@@ -28,12 +28,14 @@ class Optimizer:
         state: numbers it keeps for a parameter of a shape.
         scratch: copies of a parameter's size made while it is updated; PyTorch's loop over parameters
             makes them of one at a time.
+        lingers: copies of the parameter before it that are still there meanwhile.
     """
 
     vector: int
     transcendental: int
     state: Callable[[tuple[Size, ...]], Size]
     scratch: int = 0
+    lingers: int = 0
 
 
 def _factored(shape: tuple[Size, ...]) -> Size:
@@ -48,9 +50,9 @@ OPTIMIZERS = {
     # m = mu m + g; w -= lr m
     "momentum": Optimizer(4, 0, prod),
     # both moments 3 and 4, correction 2, root, division, eps, step 2. Kingma and Ba 2014, arXiv:1412.6980
-    "adam": Optimizer(12, 2, lambda shape: 2 * prod(shape), 2),
+    "adam": Optimizer(12, 2, lambda shape: 2 * prod(shape), 2, 1),
     # Adam, and w shrinks by itself. Loshchilov and Hutter 2017, arXiv:1711.05101
-    "adamw": Optimizer(14, 2, lambda shape: 2 * prod(shape), 2),
+    "adamw": Optimizer(14, 2, lambda shape: 2 * prod(shape), 2, 1),
     # squares, their row and column sums, the estimate of their product, step. Shazeer and Stern 2018,
     # arXiv:1804.04235, without momentum
     "adafactor": Optimizer(9, 2, _factored, 2),
@@ -130,7 +132,8 @@ def training(
     step = _Step(graph, checkpointing, loss, set_to_none)
     rule = OPTIMIZERS[optimizer]
     weights = gradients = kept = narrow = parameters = 0
-    largest: list[Size] = [0]
+    scratch: list[Size] = [0]
+    before: Size = 0
     for node in step.nodes:
         weights = weights + node.buffer_bytes
         for key, tensor in node.weights.items():
@@ -139,24 +142,20 @@ def training(
             weights, gradients = weights + tensor.nbytes, gradients + tensor.nbytes
             parameters, kept = parameters + tensor.numel, kept + rule.state(tensor.shape)
             narrow = narrow + (tensor.numel if nbytes(1, tensor.dtype) < 4 else 0)
-            largest.append(4 * tensor.numel)
+            scratch.append(4 * (rule.scratch * tensor.numel + rule.lingers * before))
+            before = tensor.numel
     master, state = 4 * narrow, 4 * kept
     update = Work(vector_flops=rule.vector * parameters, transcendentals=rule.transcendental * parameters)
     # gradients read, parameters, their copies and the state read and written
     moved = Traffic(weights=gradients + 2 * (weights + master), state=2 * state)
-    live, peak_at = step.peak()
-    always = weights + master + state
     # the optimiser sees gradients as wide as what it updates
-    dropped = nbytes(narrow, graph.precision.weights) if set_to_none else 0
-    wide = maximum(gradients, gradients + 4 * narrow - dropped)
-    at_update = always + wide + step.ends + rule.scratch * maximum(*largest)
-    both = maximum(always + live, at_update)
+    wide = 4 * narrow + maximum(*scratch)
+    held = step.held({"weights": weights, "fp32 copies": master, "optimizer": state}, wide)
     return Training(
         step.forward, step.backward, step.recomputed, update,
         {"forward": step.moved_forward, "backward": step.moved_backward,
          "recomputed": step.moved_again, "update": moved},
-        weights, master, gradients, state, step.saved, both,
-        peak_at if isinstance(live, int) and always + live > at_update else "update",
+        weights, master, gradients, state, step.saved, held.peak, held.peak_step, held.parts(),
     )  # fmt: skip
 
 
@@ -177,6 +176,39 @@ def as_seen(step: Training, held: Held) -> Training:
 def _of_kind(held: Held, kind: str) -> tuple[Size, ...]:
     """Bytes of one kind after each step."""
     return replace(held, storages=tuple(s for s in held.storages if s.kind == kind), sums={}).live
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """When each node runs, runs again and has its gradients taken.
+
+    Args:
+        steps: names in order; the first ones are the nodes', then "loss", its gradients and theirs, "update".
+        back, again: number of the step of each node.
+        loss, update: theirs.
+    """
+
+    steps: tuple[str, ...]
+    back: dict[int, int]
+    again: dict[int, int]
+    loss: int
+    update: int
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node], rerun: Sequence[Sequence[int]]) -> "_Clock":
+        """Forward over the nodes and back, with what runs again before the gradients of its last node."""
+        steps = [node.name for node in nodes]
+        steps += ["loss", "backward of loss"]
+        back: dict[int, int] = {}
+        again: dict[int, int] = {}
+        before = {segment[-1]: segment for segment in rerun}
+        for i in reversed(range(len(nodes))):
+            for j in before.get(i, ()):
+                again[j] = len(steps)
+                steps.append(f"{nodes[j].name}, run again")
+            back[i] = len(steps)
+            steps.append(f"backward of {nodes[i].name}")
+        return cls((*steps, "update"), back, again, len(nodes), len(steps))
 
 
 class _Step:
@@ -218,7 +250,7 @@ class _Step:
             self.moved_backward = self.moved_backward + op.gradient_traffic(wanted, node)
             kept = op.saved(*node.io)
             over = i in self.scopes.over
-            names = [node.inputs[j] for j in kept.inputs if not over] + [
+            names = [node.inputs[j] for j in (*kept.inputs, *kept.held) if not over] + [
                 node.outputs[j] for j in kept.outputs
             ]
             keeps = {self.root[name] for name in names}
@@ -272,78 +304,91 @@ class _Step:
             kept |= self._crossing(segment)
         return kept
 
-    @property
-    def ends(self) -> Size:
-        """Bytes that the caller holds to the end of the step: inputs and outputs."""
-        held = {self.root[v.name] for v in (*self.graph.inputs, *self.graph.outputs)}
-        return sum((self.sizes[root] for root in held), start=0)
+    def held(self, resident: dict[str, Size], at_update: Size) -> Held:
+        """What the step holds: forward, loss, back over the nodes and segments that run again, update.
 
-    def peak(self) -> tuple[Size, str]:
-        """Most bytes of activations and gradients live at one moment, and the operator there.
+        What nothing needs any more is free; the caller holds inputs and outputs.
 
-        The clock runs forward over the nodes and back over them; a segment runs again just before its
-        last node's gradients. What nothing needs any more is free; the caller holds inputs and outputs.
+        Args:
+            resident: bytes of what is there all through.
+            at_update: bytes of what the update makes beside it.
         """
-        count = len(self.nodes)
-        back = [2 * count - 1 - i for i in range(count)]
+        clock = self.clock = _Clock.of(self.nodes, [self._rerun(segment) for segment in self.segments])
         first: dict[Any, int] = {v.name: 0 for v in self.graph.inputs} | self.scopes.first
-        last: dict[Any, int] = {v.name: 2 * count for v in self.graph.inputs} | self.scopes.last
-        spans: list[tuple[int, int, Size]] = []
-        segment_of = {i: segment for segment in self.segments for i in segment}
-        for i in range(count):
+        last: dict[Any, int] = {v.name: clock.update for v in self.graph.inputs} | self.scopes.last
+        storages: list[Storage] = []
+        segment_of = {i: set(segment) for segment in self.segments for i in segment}
+        again: dict[Any, int] = {}
+        for i in range(len(self.nodes)):
             for root in self.keeps[i]:
-                if i in segment_of:
-                    begin = back[segment_of[i][-1]]
-                    if isinstance(root, tuple) or first.get(root, -1) in segment_of[i]:
-                        spans.append((begin, back[i], self.sizes[root]))
-                        continue
+                inside = segment_of.get(i, set())
+                if i in inside and (isinstance(root, tuple) or first.get(root, -1) in inside):
+                    again[root] = max(again.get(root, 0), clock.back[i])
+                    continue
                 first.setdefault(root, i)
-                last[root] = max(last.get(root, i), back[i])
+                last[root] = max(last.get(root, i), clock.back[i])
         for segment in self.segments:
+            storages += self._run_again(segment, again)
             for root in self._crossing(segment):
-                last[root] = max(last[root], back[segment[0]])
+                last[root] = max(last[root], clock.back[segment[0]])
         for value in self.graph.outputs:
-            last[self.root[value.name]] = 2 * count
-        spans += [(first[root], last[root], self.sizes[root]) for root in first]
-        spans += self._parameters(back) + self._gradients(back)
-        changes: list[Size] = [0] * (2 * count + 2)
-        for begin, end, size in spans:
-            changes[begin] = changes[begin] + size
-            changes[end + 1] = changes[end + 1] - size
-        now: Size = 0
-        live: list[Size] = []
-        for t in range(2 * count):
-            now = now + changes[t]
-            live.append(now)
-        best = maximum(*live) if len(live) > 1 else live[0]
-        if not isinstance(best, int):
-            return best, ""
-        at = live.index(best)
-        if at < count:
-            return best, self.nodes[at].name
-        return best, f"backward of {self.nodes[2 * count - 1 - at].name}"
+            last[self.root[value.name]] = clock.update
+        given = {v.name for v in self.graph.inputs}
+        for root, at in first.items():
+            kind, name = ("input", root) if root in given else ("activation", clock.steps[at])
+            storages.append(Storage(kind, name, self.sizes[root], at, last[root]))
+        storages += self._parameters() + self._gradients()
+        storages.append(Storage("temporary", "update", at_update, clock.update, clock.update))
+        return Held("any", resident, clock.steps, tuple(storages))
 
-    def _parameters(self, back: list[int]) -> list[tuple[int, int, Size]]:
+    def _rerun(self, segment: list[int]) -> list[int]:
+        """The nodes of a segment that run again: up to the last that keeps anything."""
+        ends = max((i for i in segment if self.keeps[i]), default=segment[0])
+        return [i for i in segment if i <= ends]
+
+    def _run_again(self, segment: list[int], kept: dict[Any, int]) -> list[Storage]:
+        """What a segment makes anew: kept until its gradients, or until its last reader has run again."""
+        clock, nodes = self.clock, self._rerun(segment)
+        made: list[Storage] = []
+        for i in nodes:
+            extra = {root for root in self.keeps[i] if isinstance(root, tuple)}
+            for root in {self.root[name] for name in self.nodes[i].outputs} | extra:
+                begins = i if isinstance(root, tuple) else self.scopes.first.get(root)
+                if begins != i:
+                    continue
+                reader = max([j for j in nodes if j <= self.scopes.last.get(root, i)], default=i)
+                ends = max(kept.get(root, 0), clock.again[reader])
+                made.append(
+                    Storage("activation", clock.steps[clock.again[i]], self.sizes[root], clock.again[i], ends)
+                )
+        return made
+
+    def _parameters(self) -> list[Storage]:
         """Gradients of parameters until the update; those of shared ones are added up one by one."""
-        spans, begun = [], set()
+        made, begun, update = [], set(), self.clock.update
         for i in reversed(range(len(self.nodes))):
-            node = self.nodes[i]
+            node, at = self.nodes[i], self.clock.back[i]
             for key, tensor in node.weights.items():
-                name = node.tied.get(key) or node.parameter(key)
-                adds = name in begun or not self.set_to_none
-                spans.append((back[i], back[i] if adds else 2 * len(self.nodes), tensor.nbytes))
+                name, step = node.tied.get(key) or node.parameter(key), self.clock.steps[at]
                 if not self.set_to_none and name not in begun:
-                    spans.append((0, 2 * len(self.nodes), tensor.nbytes))
+                    made.append(Storage("gradients", step, tensor.nbytes, 0, update))
+                    begun.add(name)
+                if name in begun:
+                    made.append(Storage("temporary", step, tensor.nbytes, at, at))
+                    continue
+                # the update has a wide copy of a narrow gradient in its place
+                ends = update - 1 if nbytes(1, tensor.dtype) < 4 else update
+                made.append(Storage("gradients", step, tensor.nbytes, at, ends))
                 begun.add(name)
-        return spans
+        return made
 
-    def _gradients(self, back: list[int]) -> list[tuple[int, int, Size]]:
+    def _gradients(self) -> list[Storage]:
         """Gradients of activations, as autograd makes, shares, adds and drops them.
 
         A sum passes its gradient on as it is, a view passes on a view of it. A second gradient of the same
         value is added to the first in a third tensor.
         """
-        count, spans = len(self.nodes), []
+        clock, spans = self.clock, []
         made: list[tuple[int, Size]] = []
         users: list[int] = []
         held: dict[str, int] = {}
@@ -356,20 +401,23 @@ class _Step:
         def drop(number: int, at: int) -> None:
             users[number] -= 1
             if not users[number]:
-                spans.append((made[number][0], at, made[number][1]))
+                begins, size = made[number]
+                spans.append(Storage("temporary", clock.steps[begins], size, begins, at))
 
-        for value in self.graph.outputs:
+        end = clock.loss + 1
+        for value in self.graph.outputs[: 1 if self.loss == "cross_entropy" else None]:
             size = value.tensor.nbytes
             if self.loss == "cross_entropy":
                 # the logarithms, kept from the forward pass, and the gradient with respect to them
-                spans += [(count - 1, count, size), (count, count, size)]
-                held[value.name] = new(count, size)
+                spans.append(Storage("activation", "loss", size, clock.loss, end))
+                spans.append(Storage("temporary", clock.steps[end], size, end, end))
+                held[value.name] = new(end, size)
             else:
                 # the gradient of a sum is one number, seen as many
-                held[value.name] = new(count, 0)
+                held[value.name] = new(end, 0)
             users[held[value.name]] += 1
-        for i in reversed(range(count)):
-            node, at = self.nodes[i], back[i]
+        for i in reversed(range(len(self.nodes))):
+            node, at = self.nodes[i], clock.back[i]
             arrived = [held.pop(name, None) for name in node.outputs]
             if all(a is None for a in arrived):
                 continue
@@ -390,7 +438,7 @@ class _Step:
                 if a is not None:
                     drop(a, at)
         for number in held.values():
-            drop(number, 2 * count - 1)
+            drop(number, clock.update - 1)
         return spans
 
 
@@ -405,17 +453,20 @@ def _passes_on(node: Node, tensor: Tensor) -> bool:
 def numbered_layers(names: Sequence[str]) -> list[list[int]]:
     """Positions of the names that lie in each of several numbered siblings, the outermost ones.
 
-    Siblings with fewer than half as many operators as the middle one are stems and heads, not layers.
+    A number right after a number is a layer of a stage, as in ``features.1.0.attn``.
+    Siblings of fewer than four operators are stems, heads and lists of single operators, not layers.
     """
     found: dict[str, dict[str, list[int]]] = {}
     for i, name in enumerate(names):
         parts = name.split(".")
-        at = next((k for k, part in enumerate(parts[:-1]) if part.isdigit()), None)
+        at = next(
+            (k for k, part in enumerate(parts[:-1]) if part.isdigit() and not parts[k + 1].isdigit()), None
+        )
         if at is not None:
             found.setdefault(".".join(parts[:at]), {}).setdefault(parts[at], []).append(i)
     layers = []
     for siblings in found.values():
-        middle = sorted(map(len, siblings.values()))[len(siblings) // 2]
-        if len(siblings) > 1 and middle > 3:
-            layers += [inside for inside in siblings.values() if 2 * len(inside) >= middle]
+        whole = [inside for inside in siblings.values() if len(inside) > 3]
+        if len(whole) > 1:
+            layers += whole
     return sorted(layers)
