@@ -173,7 +173,7 @@ def tracked_training(
         module = built(net, batch).train()
         narrow = torch.bfloat16 if precision == "bf16" else None
         if narrow is not None:
-            module = module.to(narrow)
+            _narrow(torch, module, narrow)
         given = net.inputs(batch, "cpu", narrow)
         if checkpointing == "layers":
             for layer in repeated_layers(torch, module):
@@ -188,6 +188,18 @@ def tracked_training(
         with tracker:
             step()
     return peak_of(tracker)
+
+
+def _narrow(torch: Any, module: Any, dtype: Any) -> None:
+    """As ``module.to(dtype)``, which tensors without data do not take part in."""
+    made: dict[int, Any] = {}
+    for part in module.modules():
+        for holder in (part._parameters, part._buffers):
+            for key, t in holder.items():
+                if t is not None and t.is_floating_point():
+                    plain = t.detach().to(dtype)
+                    new = torch.nn.Parameter(plain) if holder is part._parameters else plain
+                    holder[key] = made.setdefault(id(t), (new, t))[0]
 
 
 def traced(net: Net, batch: int, watch: bool, train: bool = False) -> Any:

@@ -14,7 +14,7 @@ from pharos.models.registry import find
 assert pharos.models
 IMAGE = (3, 224, 224)
 VISION = ("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_large", "vgg16", "squeezenet1_1",
-          "shufflenet_v2_x1_0", "densenet121", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny", "vit_b_16",
+          "shufflenet_v2_x1_0", "mnasnet1_0", "densenet121", "efficientnet_b0", "convnext_tiny", "vit_b_16",
           "swin_t")  # fmt: skip
 # Which the catalogue alone has: their module is written from the graph.
 OWN = {
@@ -97,6 +97,8 @@ def _transformers() -> list[Net]:
         import transformers as tf
     except ImportError:
         return []
+    # tensors without data make transformers write masks that it does without where positions have numbers
+    tf.masking_utils.find_packed_sequence_indices = lambda position_ids: None
     gpt = {"use_cache": False, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     bert = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     # GPT-2 as transformers writes it computes its GELU in eight calls of Python and keeps what each needs

@@ -1,5 +1,6 @@
 """One run of a module for its graph: on tensors without data if it can, else on real ones."""
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -249,6 +250,7 @@ class _Run:
 
                 stack.enter_context(enable_python_dispatcher())
             stack.enter_context(experts_by(module, "grouped_mm", only="eager"))
+            stack.enter_context(one_sequence_a_row(kwargs))
 
         with as_it_was(module), copies.inside(module):
             return watch_inference(torch, module, given[0], given[1], reader.size, device, around)
@@ -391,6 +393,25 @@ def experts_by(module: Any, way: str, only: str = "") -> Iterator[None]:
     finally:
         for config, found in changed:
             config._experts_implementation = found
+
+
+@contextmanager
+def one_sequence_a_row(kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Rows of tokens hold one sequence each in a transformers module, unless positions are given.
+
+    Such a module looks at the numbers of the positions to find several in a row; where there are no numbers
+    it makes masks for all of them, which a run on real tensors does without.
+    """
+    masks = sys.modules.get("transformers.masking_utils")
+    found = getattr(masks, "find_packed_sequence_indices", None)
+    if found is None or kwargs.get("position_ids") is not None:
+        yield
+        return
+    masks.find_packed_sequence_indices = lambda position_ids: None  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        masks.find_packed_sequence_indices = found  # type: ignore[union-attr]
 
 
 def _shapes_only() -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pharos.convert.torch_memory import Ledger, Pretence, device_of, dtype_for, keep_module, watching
 from pharos.convert.torch_record import DTYPES, tensors_in
-from pharos.convert.torch_run import as_it_was, mapped, outputs_of
+from pharos.convert.torch_run import as_it_was, mapped, one_sequence_a_row, outputs_of
 from pharos.passes.held import Held
 from pharos.passes.training import LOSSES
 from pharos.quantity.dtypes import Precision
@@ -74,6 +74,7 @@ def watch_training(
         stack.enter_context(copies.inside(module))
         stack.enter_context(_in_training(module))
         stack.enter_context(_checkpointed(torch, module, checkpointing))
+        stack.enter_context(one_sequence_a_row(kwargs))
         stack.enter_context(mode)
         stack.enter_context(torch.enable_grad())
         parameters = [p for p in dict.fromkeys(module.parameters()) if p.requires_grad]

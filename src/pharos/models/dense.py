@@ -36,8 +36,9 @@ def densenet(
             with g.scope(f"denseblock{stage + 1}"):
                 features = [x]
                 for layer in range(depth):
+                    # each layer's caller holds what it joined until the layer returns
+                    y = g(f"concat{layer + 1}", Concat(1), *features) if layer else x
                     with g.scope(f"denselayer{layer + 1}"):
-                        y = g("concat", Concat(1), *features) if layer else x
                         y = norm_relu_conv(g, y, "1", 4 * growth, 1)
                         features.append(norm_relu_conv(g, y, "2", growth, 3))
                 x = g("concat", Concat(1), *features)

@@ -26,6 +26,7 @@ def window_attention(g: Builder, x: Value, heads: int, window: int, shift: int) 
 
     The map is padded to whole windows; with a shift it is rolled first, and positions that were no
     neighbours are masked. A map of one window is not shifted.
+    The scores are written out, as the reference and torchvision do.
     Source: Liu et al. 2021, arXiv:2103.14030, section 3.2.
     """
     batch, height, width, channels = x.shape
@@ -48,7 +49,7 @@ def window_attention(g: Builder, x: Value, heads: int, window: int, shift: int) 
         bias = g("masked_rows", Reshape((batch * shape[0], *shape[1:])), bias)
     x = self_attention(
         g, x, heads=heads, kv_heads=heads, head_dim=channels // heads, names=("qkv", "proj"),
-        attention=Attention(), bias="qkvo", scores=bias,
+        attention=Attention(algorithm="materialised"), bias="qkvo", scores=bias,
     )  # fmt: skip
     x = g("uncut", Reshape((batch, down, across, window, window, channels)), x)
     x = g("scatter", BETWEEN, x)
