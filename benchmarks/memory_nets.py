@@ -16,7 +16,7 @@ IMAGE = (3, 224, 224)
 VISION = ("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_large", "vgg16", "squeezenet1_1",
           "shufflenet_v2_x1_0", "mnasnet1_0", "densenet121", "efficientnet_b0", "convnext_tiny", "vit_b_16",
           "swin_t")  # fmt: skip
-# Which the catalogue alone has: their module is written from the graph.
+# Which the catalogue alone has: their module is written from the graph, or below.
 OWN = {
     "lenet5": None,
     "ds_cnn_s": None,
@@ -88,8 +88,89 @@ def _own(name: str, context: int | None) -> Net:
     def shapes(batch: int) -> list[tuple[tuple[int, ...], str]]:
         return [(tuple(v.shape), v.tensor.dtype) for v in graph(batch).inputs]
 
-    return Net(name, lambda batch: to_torch(graph(batch)), shapes, name, context,
+    written = WRITTEN.get(name)
+    make = (lambda _: written()) if written is not None else (lambda batch: to_torch(graph(batch)))
+    return Net(name, make, shapes, name, context,
                name in ("lenet5", "ds_cnn_s", "lstm_tagger"))  # fmt: skip
+
+
+def _ds_cnn() -> Any:
+    """As people write it: a stem, a sequence of separable blocks, a head."""
+    from torch import nn
+
+    class Separable(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.depthwise, self.depthwise_norm = nn.Conv2d(64, 64, 3, 1, 1, groups=64), nn.BatchNorm2d(64)
+            self.pointwise, self.pointwise_norm = nn.Conv2d(64, 64, 1), nn.BatchNorm2d(64)
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, x: Any) -> Any:
+            x = self.relu(self.depthwise_norm(self.depthwise(x)))
+            return self.relu(self.pointwise_norm(self.pointwise(x)))
+
+    class Spotter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(1, 64, (10, 4), 2, (5, 1)), nn.BatchNorm2d(64)
+            self.relu, self.blocks = nn.ReLU(inplace=True), nn.Sequential(*[Separable() for _ in range(4)])
+            self.fc = nn.Linear(64, 12)
+
+        def forward(self, x: Any) -> Any:
+            x = self.relu(self.norm(self.conv(x)))
+            x = self.blocks(x)
+            return self.fc(x.mean((2, 3)))
+
+    return Spotter()
+
+
+def _unet() -> Any:
+    """As people write it: a module a level, skips in a list."""
+    from torch import cat, nn
+
+    class Double(nn.Module):
+        def __init__(self, before: int, after: int) -> None:
+            super().__init__()
+            self.convs = nn.Sequential(nn.Conv2d(before, after, 3, 1, 1), nn.ReLU(inplace=True),
+                                       nn.Conv2d(after, after, 3, 1, 1), nn.ReLU(inplace=True))  # fmt: skip
+
+        def forward(self, x: Any) -> Any:
+            return self.convs(x)
+
+    class Up(nn.Module):
+        def __init__(self, before: int, after: int) -> None:
+            super().__init__()
+            self.transpose, self.convs = nn.ConvTranspose2d(before, after, 2, 2), Double(2 * after, after)
+
+        def forward(self, x: Any, skip: Any) -> Any:
+            x = self.transpose(x)
+            x = cat([skip, x], 1)
+            return self.convs(x)
+
+    class UNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            wide = [16 * 2**level for level in range(5)]
+            self.down = nn.ModuleList(Double(a, b) for a, b in zip([3, *wide], wide[:-1], strict=False))
+            self.bottom = Double(wide[-2], wide[-1])
+            self.up = nn.ModuleList(Up(b, a) for a, b in zip(wide[-2::-1], wide[:0:-1], strict=True))
+            self.pool, self.head = nn.MaxPool2d(2), nn.Conv2d(16, 1, 1)
+
+        def forward(self, x: Any) -> Any:
+            skips = []
+            for level in self.down:
+                x = level(x)
+                skips.append(x)
+                x = self.pool(x)
+            x = self.bottom(x)
+            for level, skip in zip(self.up, skips[::-1], strict=True):
+                x = level(x, skip)
+            return self.head(x)
+
+    return UNet()
+
+
+WRITTEN: dict[str, Callable[[], Any]] = {"ds_cnn_s": _ds_cnn, "unet(width=16)": _unet}
 
 
 def _transformers() -> list[Net]:

@@ -13,7 +13,7 @@ from pharos.convert.torch_training import repeated_layers
 from pharos.doors.cli.app import app
 from pharos.graph.workload import Workload
 from pharos.models.registry import find
-from pharos.passes.training import training
+from pharos.passes.training import numbered_layers, training
 from pharos.quantity.errors import InputError, PharosError, SizeError, UnknownName
 
 torch = pytest.importorskip("torch")
@@ -245,16 +245,74 @@ def test_train_says_the_peak_and_its_moment():
     assert step.peak_at.startswith("backward of ")
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize(
-    "name", ["lenet5", "mlp(widths=[8, 64, 32, 4])", RESNET, "mobilenet_v2(width=0.25, resolution=64)"]
-)
-def test_graphs_alone_come_within_3_percent_of_their_reference(name, optimizer):
+ALONE = ["lenet5", "mlp(widths=[8, 64, 32, 4])", RESNET, "mobilenet_v2(width=0.25, resolution=64)",
+         "squeezenet1_1(resolution=64)", "densenet121(resolution=64)", "googlenet(resolution=64)",
+         "neumf(users=900, items=800)"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("optimizer", "set_to_none"), [("sgd", True), ("adam", True), ("momentum", False)])
+@pytest.mark.parametrize("name", ALONE)
+def test_graphs_alone_come_close_to_their_reference(name, optimizer, set_to_none):
     """The catalogue's graph against its module; what that computes in place it writes as references do."""
     graph = find(name).graph(Workload(batch=8))
     module = to_torch(graph)
     for part in module.modules():
         if isinstance(part, (nn.ReLU, nn.ReLU6)):
             part.inplace = True
-    truth = tracked(module, inputs_of(name, batch=8), optimizer)
-    assert training(graph, optimizer).peak == pytest.approx(truth, rel=0.03)
+    truth = tracked(module, inputs_of(name, batch=8), optimizer, set_to_none=set_to_none)
+    told = training(graph, optimizer, set_to_none=set_to_none)
+    # an embedding's gradient is made for its whole table, whichever it is made for first
+    assert told.peak == pytest.approx(truth, rel=0.003)
+    assert sum(told.parts.values()) == told.peak
+
+
+class Block(nn.Module):
+    """A feed-forward layer around which its input is added."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.up, self.act, self.down = (
+            nn.LayerNorm(32),
+            nn.Linear(32, 128),
+            nn.GELU(),
+            nn.Linear(128, 32),
+        )
+
+    def forward(self, x):
+        return x + self.down(self.act(self.up(self.norm(x))))
+
+
+class Stack(nn.Module):
+    """Five of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.h, self.out = (
+            nn.Linear(32, 32),
+            nn.ModuleList(Block() for _ in range(5)),
+            nn.Linear(32, 90),
+        )
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.h:
+            x = block(x)
+        return self.out(x)
+
+
+@pytest.mark.parametrize("loss", ["sum", "cross_entropy"])
+@pytest.mark.parametrize("way", ["none", "layers"])
+def test_rules_and_runs_agree_on_checkpointing_and_losses(way, loss):
+    inputs = [torch.zeros(16, 20, 32)]
+    truth = tracked(Stack(), inputs, "sgd", way, loss)
+    assert seen(Stack(), inputs, "sgd", way, loss).peak == truth
+    told = training(pharos.trace(Stack(), *inputs).graph(), "sgd", way, loss)
+    # the loss and its gradient, a number each, are in no graph
+    assert told.peak == pytest.approx(truth, abs=16)
+
+
+def test_a_number_after_a_number_is_a_layer_of_a_stage():
+    parts = [f"features.{stage}.{layer}.{op}" for stage in (1, 3) for layer in range(2)
+             for op in ("norm", "up", "act", "down")]  # fmt: skip
+    names = ["features.0.0", "features.0.1", *parts, "features.4.0.only", "head"]
+    assert numbered_layers(names) == [[2, 3, 4, 5], [6, 7, 8, 9], [10, 11, 12, 13], [14, 15, 16, 17]]

@@ -81,7 +81,11 @@ def test_operations_of_decoders_beside_attention(name):
     assert 2 * (step.forward.macs + step.backward.macs - attention) == run(graph)[1]
 
 
-@pytest.mark.parametrize("name", ["mlp(widths=[8, 16, 4])", "lenet5", "neumf(users=9, items=8)", "gpt"])
+@pytest.mark.parametrize(
+    "name",
+    ["mlp(widths=[8, 16, 4])", "lenet5", "neumf(users=9, items=8)", "gpt", "squeezenet1_1(resolution=64)",
+     "densenet121(resolution=32)"],
+)  # fmt: skip
 def test_saved_bytes_are_those_of_autograd(name):
     graph = graph_of(name)
     # the causal mask of each layer, which a fused kernel needs not be given

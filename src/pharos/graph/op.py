@@ -258,6 +258,8 @@ class Op:
     # The efficiency curve it runs on: gemm, conv, pointwise, depthwise, attention, recurrence, gather,
     # norm, softmax, elementwise, pool, copy, view (no kernel) or unknown.
     cost_class: ClassVar[str] = "elementwise"
+    # PyTorch's kernel gives what `saved` names as extra even where no gradient is taken
+    gives_extra: ClassVar[bool] = False
     aten: ClassVar[tuple[str, ...]] = ()
     onnx: ClassVar[tuple[str, ...]] = ()
     # False for a stand-in whose work is not known: totals that hold it are "at least".

@@ -109,6 +109,7 @@ class _MaxPool(_Pool):
     """The largest value of each window; one comparison a window position."""
 
     __slots__ = ()
+    gives_extra = True
     dilation: int | tuple[int, ...]
 
     def work(self, x: Tensor, y: Tensor) -> Work:

@@ -37,6 +37,8 @@ def eager(graph: Graph) -> Held:
                  for name, nbytes in walk.sizes.items()]  # fmt: skip
     for i, node in enumerate(nodes):
         scratch = node.op.workspace(*node.io)
+        if node.op.gives_extra:
+            scratch = scratch + sum([t.nbytes for t in node.op.saved(*node.io).extra.values()], start=0)
         if not (type(scratch) is int and scratch == 0):
             storages.append(Storage("activation", node.name, scratch, i, i))
     return Held(
