@@ -106,6 +106,8 @@ def unet(work: Workload, *, resolution: Size = 256, channels: int = 3, width: in
     for level in reversed(range(depth)):
         with g.scope(f"up.{level}"):
             x = g("transpose", ConvTranspose2d(x.shape[1], width * 2**level, 2, 2), x)
-            x = g("concat", Concat(1), skips[level], x)
+        # what is joined is held until the level returns
+        x = g(f"concat{level}", Concat(1), skips[level], x)
+        with g.scope(f"up.{level}"):
             x = double(x, width * 2**level)
     return g.finish(g("head", Conv2d(width, classes, 1), x))

@@ -444,6 +444,8 @@ class _Step:
 
 def _passes_on(node: Node, tensor: Tensor) -> bool:
     """Whether a node's input has the gradient of its output, or a view of it, for its own."""
+    if node.op.kind == "concat":
+        return True
     shares = node.op.kind == "add" or node.op.class_of(*node.io) == "view"
     if len(node.outs) != 1 or not shares:
         return False
