@@ -351,11 +351,10 @@ class _Step:
         clock, nodes = self.clock, self._rerun(segment)
         made: list[Storage] = []
         for i in nodes:
-            extra = {root for root in self.keeps[i] if isinstance(root, tuple)}
-            for root in {self.root[name] for name in self.nodes[i].outputs} | extra:
-                begins = i if isinstance(root, tuple) else self.scopes.first.get(root)
-                if begins != i:
-                    continue
+            here: set[Any] = {root for root in self.keeps[i] if isinstance(root, tuple)}
+            outputs = {self.root[name] for name in self.nodes[i].outputs}
+            here |= {root for root in outputs if self.scopes.first.get(root) == i}
+            for root in here:
                 reader = max([j for j in nodes if j <= self.scopes.last.get(root, i)], default=i)
                 ends = max(kept.get(root, 0), clock.again[reader])
                 made.append(
