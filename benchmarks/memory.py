@@ -67,7 +67,7 @@ graph alone cannot know at inference is which results a frame of Python still ha
 Runs on real tensors on a CPU, one thread. *allocator* is the highest sum that PyTorch's CPU allocator reports to
 `torch.profiler` with `profile_memory`, together with what was there before the step; kernels' scratch that goes through
 the allocator is in it. *process* is the growth of the process's resident memory to its peak over two steps, as the
-operating system sees it: libraries' own buffers, fragmentation and pages never touched are in it. Errors are those of the
+operating system sees it: libraries' own buffers and fragmentation are in it, pages never touched are not. Errors are those of the
 traced figure.
 
 | network | batch | step | traced MB | allocator MB | error | process MB | error |

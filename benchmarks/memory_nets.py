@@ -10,6 +10,7 @@ from pharos.convert.to_torch import to_torch
 from pharos.graph.graph import Graph
 from pharos.graph.workload import Workload
 from pharos.models.registry import find
+from pharos.quantity.errors import InputError
 
 assert pharos.models
 IMAGE = (3, 224, 224)
@@ -63,7 +64,7 @@ def nets() -> dict[str, Net]:
     found = [_own(name, context) for name, context in OWN.items()]
     try:
         vision = import_mended("torchvision.models")
-    except ImportError:
+    except InputError:
         vision = None
     if vision is not None:
         found += [Net(name, lambda _, name=name: _plain(getattr(vision, name)()),
