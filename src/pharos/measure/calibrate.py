@@ -24,7 +24,7 @@ from pharos.measure.here import Here, Noise, here, noise
 from pharos.measure.probes import probes
 from pharos.measure.runs import runnable
 from pharos.measure.timing import interleaved
-from pharos.passes.fuse import kernels
+from pharos.passes.fuse import around, kernels
 from pharos.passes.heap import PAGE
 from pharos.predict.kernel import TRANSCENDENTAL_FLOPS, variant
 from pharos.predict.kernels import FORMS
@@ -250,13 +250,14 @@ def points_of(
 ) -> list[tuple[str, str, dict[str, float], float]]:
     """(class, kind, sizes, seconds) of every kernel that was timed."""
     found = []
-    for kernel in kernels(counted, fused=taken.runtime != "eager"):
+    ours = kernels(counted, fused=taken.runtime != "eager")
+    for kernel, beside in zip(ours, around(ours), strict=True):
         seconds = sum(pieces.get(line.name, 0.0) for line in kernel.lines)
         if seconds <= 0:
             continue
         cost_class = kernel.lead.cost_class
         scalar = kernel.work.vector_flops + TRANSCENDENTAL_FLOPS * kernel.work.transcendentals
-        sizes = sizes_of(_FORMS.get(cost_class, "cpu_stream"), kernel, taken.ops_per_s, scalar)
+        sizes = sizes_of(_FORMS.get(cost_class, "cpu_stream"), kernel, taken.ops_per_s, scalar, beside)
         if sizes is None:
             continue
         plain = {k: float(v) for k, v in sizes.items()}  # type: ignore[arg-type]
@@ -301,7 +302,7 @@ def _fitted(taken: Taken, machine: Here) -> dict[str, Any]:
             continue
         for kind in kinds:
             alike = [p for p in points if p.kind == kind]
-            if len(alike) >= FEW:
+            if len(alike) >= (FEW if form == "cpu_stream" else FEW // 2):
                 classes[f"{cost_class}.{kind}"] = entry(_fit(form, alike, device, whole.constants), alike)
     if "elementwise" not in classes:
         classes["elementwise"] = [_entry(bases["cpu_stream"])]

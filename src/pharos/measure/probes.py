@@ -32,8 +32,8 @@ WIDTHS = (8, 16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 256, 320, 384, 
 def probes(seed: int = 0) -> Iterator[Graph]:
     """An endless row of networks, of each kind in turn."""
     rng = Random(seed)
-    kinds = (_plain, _separable, _encoder, _bottleneck, _dense, _image, _recurrent, _grouped, _recommender,
-             _tiny, _decoder)  # fmt: skip
+    kinds = (_plain, _separable, _encoder, _recurrent, _bottleneck, _dense, _image, _recurrent, _grouped,
+             _encoder, _tiny, _recurrent, _plain, _recommender, _bottleneck, _decoder)  # fmt: skip
     number = 0
     while True:
         for kind in kinds:
@@ -152,6 +152,7 @@ def _grouped(g: Builder, rng: Random) -> Value:
     y = g("swap", Transpose((0, 2, 1, 3, 4)), y)
     y = g("merged", Reshape((batch, width, high, wide)), y)
     y = g("group_norm", GroupNorm(groups, width), y)
+    y = _conv(g, rng, "conv1", y, width, 3, groups=rng.choice((2, 4, 8, 16, 32)))
     y = _conv(g, rng, "conv2", y, width, 3, rng.choice((1, 2)), groups=width)
     return _ended(g, rng, y)
 
@@ -186,6 +187,9 @@ def _encoder(g: Builder, rng: Random) -> Value:
         part = g(f"{name}_heads", Reshape((batch, tokens, heads, head_dim)), part)
         parts.append(g(f"{name}_swap", Transpose((0, 2, 1, 3), view=True), part))
     y = g("attention", Attention(), *parts)
+    if rng.random() < 0.7:
+        # once more, with its own result as queries
+        y = g("mixed", Attention(), y, *parts[1:])
     y = g("back", Transpose((0, 2, 1, 3)), y)
     y = g("joined", Reshape((batch, tokens, width)), y)
     x = g("add1", Add(), x, g("out", Linear(width, width), y))
@@ -241,13 +245,15 @@ def _dense(g: Builder, rng: Random) -> Value:
 
 def _recurrent(g: Builder, rng: Random) -> Value:
     """Cells over a sequence."""
-    batch, steps = rng.choice((1, 1, 2, 4, 8, 16)), rng.choice((8, 16, 32, 64, 128, 200))
+    batch, steps = rng.choice((1, 1, 2, 4, 8, 16)), rng.choice((8, 16, 32, 64, 128, 200, 500))
     narrow, hidden = rng.choice((16, 40, 64, 100, 128, 256, 512)), rng.choice((32, 64, 128, 200, 256, 512))
     while batch * steps * hidden * (narrow + hidden) * 4 > HEAVIEST and steps > 8:
         steps //= 2
     x = g.input("x", (batch, steps, narrow))
     cell = rng.choice((LSTM, LSTM, GRU, GRU, RNN))
     y = g("cells", cell(narrow, hidden, rng.choice((1, 1, 2)), bidirectional=rng.random() < 0.3), x)
+    other = LSTM if cell is not LSTM else GRU
+    y = g("more", other(y.shape[2], rng.choice((32, 64, 100, 128)), bidirectional=rng.random() < 0.3), y)
     return g("fc", Linear(y.shape[2], rng.choice((2, 10, 40, 1000))), y)
 
 

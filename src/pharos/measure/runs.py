@@ -22,14 +22,14 @@ class Runnable:
     """A graph ready to be run.
 
     Args:
-        call: runs it once; pieces: runs it some times and gives seconds by name of an operator, None where
-            the runtime does not tell them apart.
+        call: runs it once; pieces: runs it some times and gives seconds by name of an operator, at a quantile
+            (the median) of them, None where the runtime does not tell them apart.
         module, inputs: what is called with what, of PyTorch.
     """
 
     runtime: str
     call: Callable[[], Any]
-    pieces: Callable[[int], dict[str, float]] | None
+    pieces: Callable[..., dict[str, float]] | None
     module: Any = None
     inputs: Any = ()
 
@@ -76,9 +76,9 @@ def _torch(graph: Graph, runtime: str, threads: int, seed: int) -> Iterator[Runn
             with torch.inference_mode():
                 return called(*inputs)
 
-        def pieces(rounds: int) -> dict[str, float]:
+        def pieces(rounds: int, at: float = 0.5) -> dict[str, float]:
             with torch.inference_mode():
-                return _stepwise(graph, module, inputs, rounds)
+                return _stepwise(graph, module, inputs, rounds, at)
 
         yield Runnable(runtime, call, None if runtime == "compiled" else pieces, called, inputs)
     finally:
@@ -105,7 +105,7 @@ def _smallest_table(graph: Graph) -> int:
     return max(min([int(t) for t in tables if t is not None], default=100), 1)
 
 
-def _stepwise(graph: Graph, module: Any, inputs: list[Any], rounds: int) -> dict[str, float]:
+def _stepwise(graph: Graph, module: Any, inputs: list[Any], rounds: int, at: float) -> dict[str, float]:
     """Usual seconds of every operator, run one by one; values die after their last use."""
     plain = graph.expanded()
     nodes = [n for n in plain.nodes if isinstance(n, Node)]
@@ -130,14 +130,15 @@ def _stepwise(graph: Graph, module: Any, inputs: list[Any], rounds: int) -> dict
                 values.pop(name, None)
             if turn:
                 taken[i].append(passed)
-    return {node.name: middle(seconds) for node, seconds in zip(nodes, taken, strict=True)}
+    return {node.name: middle(seconds, at) for node, seconds in zip(nodes, taken, strict=True)}
 
 
-def middle(samples: list[float]) -> float:
-    """Mean of the middle half of samples: finer than a median where a clock ticks in microseconds."""
+def middle(samples: list[float], at: float = 0.5) -> float:
+    """Mean of the half of the samples around a quantile (a quarter on either side, as far as there are any):
+    finer than a median where a clock ticks in microseconds."""
     ordered = sorted(samples)
-    quarter = len(ordered) // 4
-    kept = ordered[quarter : len(ordered) - quarter]
+    low, high = int(max(at - 0.25, 0.0) * len(ordered)), int(-(-(min(at + 0.25, 1.0) * len(ordered)) // 1))
+    kept = ordered[low : max(high, low + 1)]
     return sum(kept) / len(kept)
 
 
@@ -176,16 +177,16 @@ def _onnxruntime(graph: Graph, threads: int, seed: int) -> Iterator[Runnable]:
 
         plain = session(False)
 
-        def pieces(rounds: int) -> dict[str, float]:
+        def pieces(rounds: int, at: float = 0.5) -> dict[str, float]:
             watched = session(True)
             for _ in range(rounds + 1):
                 watched.run(None, feeds)
-            return _profiled(Path(watched.end_profiling()), rounds)
+            return _profiled(Path(watched.end_profiling()), rounds, at)
 
         yield Runnable("onnxruntime", lambda: plain.run(None, feeds), pieces)
 
 
-def _profiled(path: Path, rounds: int) -> dict[str, float]:
+def _profiled(path: Path, rounds: int, at: float) -> dict[str, float]:
     """Median seconds by node from ONNX Runtime's trace; what it fused is under the node it is named after."""
     taken: dict[str, list[float]] = {}
     for event in json.loads(path.read_text()):
@@ -199,5 +200,5 @@ def _profiled(path: Path, rounds: int) -> dict[str, float]:
         each = max(len(seconds) // (rounds + 1), 1)
         later = seconds[each:] or seconds
         sums = [sum(later[i : i + each]) for i in range(0, len(later), each)]
-        found[node] = middle(sums)
+        found[node] = middle(sums, at)
     return found

@@ -47,6 +47,36 @@ def kernels(counted: Count, *, fused: bool) -> tuple[Kernel, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What runs beside a kernel, which decides what of it the caches still hold.
+
+    Args:
+        since: bytes that other kernels have moved since the last one of its kind ran.
+        whole: bytes that all kernels of a call move.
+    """
+
+    since: Size = 0
+    whole: Size = 0
+
+
+def around(found: Sequence[Kernel]) -> list[Around]:
+    """The surroundings of every kernel of a graph that is called over and over; rounds of a repeat as one."""
+    whole: Size = sum(k.traffic.total * k.times for k in found)
+    kinds = [(k.lead.cost_class, k.lead.kind, getattr(k.lead.node.op, "function", "")) for k in found]
+    seen: dict[tuple[str, str, str], Size] = {}
+    told: list[Around] = []
+    moved: Size = 0
+    # twice over: before the first of a kind came the last one of the call before
+    for turn in range(2):
+        for kernel, kind in zip(found, kinds, strict=True):
+            if turn:
+                told.append(Around(moved - seen[kind], whole))
+            moved = moved + kernel.traffic.total
+            seen[kind] = moved
+    return told
+
+
 def _level(
     nodes: Sequence[Node | Repeat], graph: Graph, rounds: tuple[Repeat, ...], by_name: dict[str, Line],
     fused: bool, found: list[Kernel],

@@ -9,7 +9,7 @@ from pharos.graph.graph import Graph
 from pharos.graph.workload import Workload
 from pharos.machines.machine import Machine
 from pharos.machines.profile import Profile, profile_of
-from pharos.passes.fuse import Kernel, kernels
+from pharos.passes.fuse import Kernel, around, kernels
 from pharos.passes.heap import fresh_pages
 from pharos.passes.memory import Arena, arena, is_numeric
 from pharos.predict.energy import Energy, energy_of
@@ -139,9 +139,11 @@ def predict(
     profile = profile or profile_of(machine, runtime)
     counts = count(graph)
     fused = runtime != "eager"
+    launched = kernels(counts, fused=fused)
+    beside = around(launched) if machine.calibration else [None] * len(launched)
     operations = tuple([
-        Operation(kernel=k, time=kernel_time(k, machine, profile, graph.precision, workload.phase))
-        for k in kernels(counts, fused=fused)
+        Operation(kernel=k, time=kernel_time(k, machine, profile, graph.precision, workload.phase, b))
+        for k, b in zip(launched, beside, strict=True)
     ])  # fmt: skip
     if machine.calibration and runtime == "eager" and is_numeric(graph):
         operations = _with_pages(operations, counts, graph, profile.runtimes.get(runtime, {}))
@@ -177,9 +179,9 @@ def predict(
         shares["overhead"] = shares["overhead"] + wait
         if host.get("source"):
             evidence.append(Evidence(kind=Kind(host["known"]), where=str(host["source"])))
-    beside = _beside(counts, launches, host)
-    latency, overhead = latency + beside, overhead + beside
-    shares["overhead"] = shares["overhead"] + beside
+    between = _between(counts, launches, host)
+    latency, overhead = latency + between, overhead + between
+    shares["overhead"] = shares["overhead"] + between
     energy = energy_of(operations, latency, machine, profile, graph.precision)
     uncounted = counts.uncounted
     # a calibration knows the error of whole networks, in which those of operators cancel in part
@@ -221,7 +223,7 @@ def _with_pages(
     return tuple(made)
 
 
-def _beside(counted: Count, launches: Size, host: Mapping[str, Any]) -> Size:
+def _between(counted: Count, launches: Size, host: Mapping[str, Any]) -> Size:
     """Seconds that a calibrated runtime takes between kernels: a call, each kernel, each view."""
     if "call_s" not in host:
         return 0.0

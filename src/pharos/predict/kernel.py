@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pharos.graph.op import Op
 from pharos.machines.machine import Known, Machine
 from pharos.machines.profile import Curve, Profile
-from pharos.passes.fuse import Kernel
+from pharos.passes.fuse import Around, Kernel
 from pharos.quantity.dtypes import BITS, Precision
 from pharos.quantity.evidence import Evidence, assumed, merge
 from pharos.quantity.sizes import Size, is_array, maximum
@@ -83,9 +83,13 @@ class KernelTime:
 
 
 def kernel_time(
-    kernel: Kernel, machine: Machine, profile: Profile, precision: Precision, phase: str
-) -> KernelTime | None:
+    kernel: Kernel, machine: Machine, profile: Profile, precision: Precision, phase: str,
+    beside: Around | None = None,
+) -> KernelTime | None:  # fmt: skip
     """Time of one launch; None where a figure it needs is unknown.
+
+    Args:
+        beside: what runs around it, for the forms that ask for it.
 
     The most fitting curve of the profile decides: one with a `form` by that closed form of
     `predict.kernels`, one without, or a kernel or sizes (symbols) that the form does not describe, by
@@ -105,7 +109,7 @@ def kernel_time(
     for curve in profile.curves(lead.cost_class, dtype, phase, variant(lead.node.op)):
         if curve.form is None:
             return _roofline(kernel, machine, curve, dtype)
-        found = _formed(kernel, machine, curve, dtype)
+        found = _formed(kernel, machine, curve, dtype, beside=beside)
         if found is not None:
             return found
     return None
@@ -138,8 +142,9 @@ def _unfused(kernel: Kernel, machine: Machine, profile: Profile, dtype: str, pha
 
 
 def _formed(
-    kernel: Kernel, machine: Machine, curve: Curve, dtype: str, sizes: dict[str, Size] | None = None
-) -> KernelTime | None:
+    kernel: Kernel, machine: Machine, curve: Curve, dtype: str, sizes: dict[str, Size] | None = None,
+    beside: Around | None = None,
+) -> KernelTime | None:  # fmt: skip
     """Time by a closed form of `predict.kernels`; None where it does not describe kernel or machine.
 
     Args:
@@ -159,7 +164,7 @@ def _formed(
     work = kernel.work
     scalar = work.vector_flops + TRANSCENDENTAL_FLOPS * work.transcendentals
     if sizes is None:
-        sizes = sizes_of(form.name, kernel, machine.vector_peak("fp32").value, scalar)
+        sizes = sizes_of(form.name, kernel, machine.vector_peak("fp32").value, scalar, beside)
     if sizes is None:
         return None
     found = evaluate(form, _constants(curve, device), _correction(curve), sizes, device)

@@ -7,6 +7,7 @@ from pharos.predict.kernels.base import Constants, Device, Form, Parts, Sizes, j
 
 CONSTANTS = {
     "launch_us": (5.0, 0.7),
+    "cold_us": (20.0, 1.0),  # more, once other work has pushed code and what it needs out of the cache
     "peak": (0.8, 0.4, 1.2),  # share of the measured peak that large products reach
     "inner_half": (8.0, 1.0),  # length of a sum at which half of that is reached
     "outer_half": (4.0, 1.0),  # and width of what is summed up side by side
@@ -26,11 +27,14 @@ def parts(c: Constants, sizes: Sizes, device: Device) -> Parts:
 
     - compute = 2 macs / (peak rate) x (1 + inner_half / inner) (1 + outer_half / outer)
       (1 + rows_half / rows), plus other arithmetic at the vector share;
-    - data = activations, near while they fit resident x cache, far beyond; weights at a rate of their own;
+    - data = activations, near while they fit resident x cache, far beyond; weights at a rate of their own,
+      near as far as a whole call leaves them there;
+    - launch, and a cold start after other kernels have moved more than the cache holds;
     - steps, of a recurrence, that nothing overlaps.
 
     Sizes are macs, inner, outer, rows, weights, read and written (bytes), work (seconds of other arithmetic
-    at the vector peak), steps. Every constant is fitted on the machine.
+    at the vector peak), steps, since and whole (bytes, see `passes.fuse.Around`). Constants are fitted on the
+    machine.
     """
     import numpy as np
 
@@ -45,14 +49,17 @@ def parts(c: Constants, sizes: Sizes, device: Device) -> Parts:
     beyond = np.maximum(moved - c["resident"] * device.cache_bytes, 0)
     memory = device.bytes_per_s
     data = beyond / (memory * c["far"]) + (moved - beyond) / (memory * np.maximum(c["near"], c["far"]))
-    data = data + sizes["weights"] / (memory * c["weights"])
-    fixed = 1e-6 * c["launch_us"] + 1e-6 * c.get("step_us", 0.0) * sizes["steps"]
+    held = c["resident"] * device.cache_bytes
+    pushed, cold = sizes["whole"] / (sizes["whole"] + held), sizes["since"] / (sizes["since"] + held)
+    weights = pushed / c["weights"] + (1 - pushed) / np.maximum(c["near"], c["weights"])
+    data = data + sizes["weights"] * weights / memory
+    fixed = 1e-6 * (c["launch_us"] + c["cold_us"] * cold) + 1e-6 * c.get("step_us", 0.0) * sizes["steps"]
     fixed = np.broadcast_to(fixed, np.shape(moved))
     compute, data = compute + 0 * data, data + 0 * compute
     return Parts(compute, data, fixed, fixed + joined(c["sharpness"], compute, data))
 
 
-SIZES = ("macs", "inner", "outer", "rows", "weights", "read", "written", "work", "steps")
+SIZES = ("macs", "inner", "outer", "rows", "weights", "read", "written", "work", "steps", "since", "whole")
 
 
 def _form(name: str, extra: tuple[str, ...], features: Callable[[Sizes, Device], Any], left_out: str = "",
@@ -67,21 +74,26 @@ def _form(name: str, extra: tuple[str, ...], features: Callable[[Sizes, Device],
                 features=features)  # fmt: skip
 
 
+def _distance(sizes: Sizes) -> Any:
+    """Bytes since the last kernel of the kind, in steps of a first-level cache."""
+    return 1 + sizes["since"] / 2**15
+
+
 def _product(sizes: Sizes, device: Device) -> Any:
     """Octaves of the three sides and the batch of a product."""
-    return octaves(sizes["rows"], sizes["outer"], sizes["inner"], sizes["batch"])
+    return octaves(sizes["rows"], sizes["outer"], sizes["inner"], sizes["batch"], _distance(sizes))
 
 
 def _conv(sizes: Sizes, device: Device) -> Any:
     """Octaves of pixels, channels, taps, groups, stride, width and images."""
     names = ("rows", "c_in", "outer", "taps", "groups", "stride", "wide", "batch")
-    return octaves(*(sizes[k] for k in names))
+    return octaves(*(sizes[k] for k in names), _distance(sizes))
 
 
 def _stream(sizes: Sizes, device: Device) -> Any:
     """Octaves of bytes moved, of a row, and of bytes read by bytes written."""
     moved = sizes["read"] + sizes["written"]
-    return octaves(moved, sizes["row"], 2 * sizes["read"] / sizes["written"])
+    return octaves(moved, sizes["row"], 2 * sizes["read"] / sizes["written"], _distance(sizes))
 
 
 def _attention(sizes: Sizes, device: Device) -> Any:
@@ -94,9 +106,11 @@ def _recurrence(sizes: Sizes, device: Device) -> Any:
     return octaves(sizes["rows"], sizes["steps"], sizes["inner"], sizes["outer"])
 
 
+# A step is a small product: what decides large ones is not asked of the few cells that are timed.
+_OF_NO_STEP = "cold_us inner_half outer_half vector near far write resident sharpness"
 CPU_GEMM = _form("cpu_gemm", ("batch",), _product, "vector")
 CPU_CONV = _form("cpu_conv", ("batch", "c_in", "taps", "groups", "stride", "wide"), _conv)
 CPU_STREAM = _form("cpu_stream", ("row",), _stream, "peak inner_half outer_half rows_half weights")
 CPU_ATTENTION = _form("cpu_attention", ("batch",), _attention, "weights")
-CPU_RECURRENCE = _form("cpu_recurrence", (), _recurrence, "", {"step_us": (5.0, 1.0)})
+CPU_RECURRENCE = _form("cpu_recurrence", (), _recurrence, _OF_NO_STEP, {"step_us": (8.0, 1.0)})
 CPU_FORMS = (CPU_GEMM, CPU_CONV, CPU_STREAM, CPU_ATTENTION, CPU_RECURRENCE)

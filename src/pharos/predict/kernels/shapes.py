@@ -3,7 +3,7 @@
 from typing import Any
 
 from pharos.graph.tensor import Tensor
-from pharos.passes.fuse import Kernel
+from pharos.passes.fuse import Around, Kernel
 from pharos.quantity.dtypes import BITS
 from pharos.quantity.sizes import Size, maximum, prod
 
@@ -12,14 +12,17 @@ ENDLESS = 2.0**40
 
 
 def sizes_of(
-    form: str, kernel: Kernel, vector_ops_per_s: float | None, scalar: Size
+    form: str, kernel: Kernel, vector_ops_per_s: float | None, scalar: Size, beside: Around | None = None
 ) -> dict[str, Size] | None:
     """Columns of a form by its name; None where it does not describe the operator.
 
     Args:
-        scalar: operations of the kernel on vector units.
+        scalar: operations of the kernel on vector units. beside: what runs around it, where that is known.
     """
-    return _READERS[form](kernel, vector_ops_per_s, scalar)
+    found = _READERS[form](kernel, vector_ops_per_s, scalar)
+    if found is None or beside is None:
+        return found
+    return {**found, "since": beside.since, "whole": beside.whole}
 
 
 def unfused(kernel: Kernel) -> list[tuple[str, dict[str, Size]]]:
@@ -173,7 +176,8 @@ def _cpu(kernel: Kernel, vector: float | None, scalar: Size, **told: Size) -> di
     return {
         "macs": macs, "inner": 1, "outer": 1, "rows": 1, "weights": moved.weights,
         "read": moved.inputs + moved.state + moved.workspace, "written": maximum(moved.outputs, 1),
-        "work": scalar / vector if vector else 0.0, "steps": 0, "batch": out.shape[0] if out.rank else 1,
+        "work": scalar / vector if vector else 0.0, "steps": 0, "since": 0, "whole": 0,
+        "batch": out.shape[0] if out.rank else 1,
         **told,
     }  # fmt: skip
 
