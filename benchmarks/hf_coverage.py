@@ -1,6 +1,6 @@
 """Every model_type of the installed transformers: built without weights, traced, and compared with PyTorch's count.
 
-    python benchmarks/hf_coverage.py [MODEL_TYPE ...] [--jobs 2] [--timeout 120] [--write docs/huggingface.md]
+    python benchmarks/hf_coverage.py [MODEL_TYPE ...] [--jobs 2] [--json rows.jsonl] [--write docs/huggingface.md]
 
 Each type's default config is built as it stands but for its depth: as many layers as show every kind of
 layer once. One process a model, so that a crash or a hang costs one row.
@@ -11,20 +11,46 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Rotary positions on half of each head, as the published checkpoints have them.
+HALF = {
+    "rope_type": "default",
+    "rope_theta": 10000.0,
+    "partial_rotary_factor": 0.5,
+    "mrope_section": [8, 12, 12],
+}
+# What a default config leaves unset or states against its own parts, so that no model can be built of it.
+MENDED: dict[str, dict[str, Any]] = {
+    "autoformer": {"prediction_length": 24}, "informer": {"prediction_length": 24},
+    "time_series_transformer": {"prediction_length": 24}, "esm": {"vocab_size": 33, "pad_token_id": 1},
+    "hunyuan_v1_dense": {"head_dim": 128}, "hunyuan_v1_moe": {"head_dim": 128}, "ministral": {"head_dim": 128},
+    "nemotron": {"num_key_value_heads": 8}, "aria": {"vision_config": {"image_size": 490}},
+    "qwen2_vl": {"vision_config": {"hidden_size": 8192}}, "bamba": {"attn_layer_indices": [1]}, "xmod": {"default_language": "en_XX"},
+    "wav2vec2-bert": {"vocab_size": 32},
+    "step3p5": {"sliding_window": 512}, "step3p7": {"text_config": {"sliding_window": 512}},
+    "glm4v_text": {"rope_parameters": HALF}, "glm_image_text": {"rope_parameters": HALF},
+    "glm4v_moe_text": {"rope_parameters": HALF, "head_dim": 128},
+    "glmga": {"text_config": {"rope_parameters": HALF}}, "glm4v": {"text_config": {"rope_parameters": HALF}}, "glm46v": {"text_config": {"rope_parameters": HALF}},
+    "glm4v_moe": {"text_config": {"rope_parameters": HALF, "head_dim": 128}},
+    "llama4": {"vision_config": {"hidden_size": 1408}}, "llama4_vision_model": {"hidden_size": 1408}, "blip-2": {"image_token_index": 30000},
+    "instructblip": {"image_token_index": 30000}, "instructblipvideo": {"video_token_index": 30000},
+    "deepseek_v2": {"n_group": 8, "topk_group": 3, "num_experts_per_tok": 6},
+}  # fmt: skip
 # Entries of configs that say how many layers there are.
 DEPTHS = (
     "num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers",
     "num_decoder_layers", "num_encoder_layers", "depth", "num_blocks", "encoder_num_hidden_layers",
     "decoder_num_hidden_layers",
 )  # fmt: skip
-CONTEXT = 32
+CONTEXT = 16
 
 
 def shrunk(data: dict[str, Any]) -> dict[str, Any]:
@@ -52,39 +78,61 @@ def config_for(kind: str, small: bool = True) -> Any:
     """The config of a type, with its defaults."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    config = CONFIG_MAPPING[kind]()
+    config = CONFIG_MAPPING[kind](**MENDED.get(kind, {}))
     if not small:
         return config
     return CONFIG_MAPPING[kind].from_dict(shrunk(config.to_dict()))
+
+
+def made(kind: str, small: bool, row: dict[str, Any]) -> Any:
+    """The model of a type without weights; the row says how far it got."""
+    import torch
+
+    from pharos.convert.hf_class import class_of, require_transformers
+    from pharos.convert.hf_trace import build
+
+    transformers = require_transformers()
+    row["stage"] = "config"
+    config = config_for(kind, small)
+    row["stage"] = "class"
+    row["class"] = class_of(transformers, config).__name__
+    row["stage"] = "build"
+    return build(torch, transformers, config)
 
 
 def measured(kind: str) -> dict[str, Any]:
     """One row: what was built, what Pharos counts and what PyTorch counts."""
     import torch
 
-    from pharos.convert.hf_class import class_of, require_transformers
-    from pharos.convert.hf_trace import build, traced
+    from pharos.convert.hf_class import require_transformers
+    from pharos.convert.hf_trace import filled, traced
     from pharos.graph.count import count
     from pharos.graph.workload import Workload
 
     row: dict[str, Any] = {"type": kind, "stage": "config"}
-    transformers = require_transformers()
+    require_transformers()
     try:
-        for small in (True, False):
-            try:
-                config = config_for(kind, small)
-                row |= {"stage": "class", "class": class_of(transformers, config).__name__}
-                row["stage"] = "build"
-                module = build(torch, transformers, config)
-                break
-            except Exception:
-                if not small or row["stage"] == "class":
-                    raise
+        small = True
+        try:
+            module = made(kind, small, row)
+        except Exception:
+            if row["stage"] == "class":
+                raise
+            small = False
+            module = made(kind, small, row)
         row |= {"stage": "trace", "theirs": sum(p.numel() for p in module.parameters())}
         began = time.perf_counter()
         context = CONTEXT
-        model = traced(torch, module, kind)
-        graph = model.graph(Workload(context=context))
+        try:
+            graph = traced(torch, module, kind).graph(Workload(context=context))
+        except Exception:
+            if not small:
+                raise
+            # the cut may have left no layer of a kind that the model asks for
+            module = made(kind, False, row)
+            row["stage"] = "trace"
+            row["theirs"] = sum(p.numel() for p in module.parameters())
+            graph = traced(torch, module, kind).graph(Workload(context=context))
         counted = count(graph)
         row |= {"stage": "traced", "seconds": round(time.perf_counter() - began, 2),
                 "parameters": counted.parameters, "macs": counted.macs,
@@ -92,7 +140,10 @@ def measured(kind: str) -> dict[str, Any]:
                 "uncounted": dict(_uncounted(graph)), "unused": len(graph.meta.get("unused") or ())}  # fmt: skip
         row["reasons"] = dict(graph.meta.get("reasons") or {})
         try:
-            row["flops"] = counted_by_torch(torch, module, context, kind)
+            if graph.meta.get("one_run"):
+                module, row["one_run"] = filled(torch, module, kind, ""), True
+            shapes = sorted(tuple(v.shape) for v in graph.inputs)
+            row["flops"] = counted_by_torch(torch, module, context, kind, shapes)
         except Exception as error:
             row["flop_error"] = f"{type(error).__name__}: {str(error)[:200]}"
     except Exception as error:
@@ -105,20 +156,41 @@ def measured(kind: str) -> dict[str, Any]:
     return row
 
 
-def counted_by_torch(torch: Any, module: Any, context: int | None, name: str) -> dict[str, int]:
-    """MACs by operator as PyTorch's own counter sees the same run, unfused."""
+def counted_by_torch(
+    torch: Any, module: Any, context: int | None, name: str, shapes: list[tuple[int, ...]]
+) -> dict[str, int]:
+    """MACs by operator as PyTorch's own counter sees the same run, unfused.
+
+    Args:
+        shapes: of the inputs that Pharos ran on.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
 
     from pharos.convert.hf_trace import run
     from pharos.convert.torch_known import following, numbers_kept
-    from pharos.convert.torch_run import experts_by, home_of, one_device
+    from pharos.convert.torch_record import tensors_in
+    from pharos.convert.torch_run import drawing, experts_by, home_of, one_device
+
+    def halves(flops: Any) -> dict[str, int]:
+        return {str(k): v // 2 for k, v in flops.get_flop_counts().get("Global", {}).items()}
+
+    # its counter follows modules by their gradients, and refuses a parameter as an argument
+    module.requires_grad_(False)
 
     def call(given: dict[str, Any]) -> dict[str, int]:
+        found = counted(given)
+        if sorted(tuple(t.shape) for t in tensors_in(torch, given) if t.numel()) != shapes:
+            raise ValueError("it runs on other inputs")
+        return found
+
+    def counted(given: dict[str, Any]) -> dict[str, int]:
         mode, follow = FakeTensorMode(allow_non_fake_inputs=True), following(torch)
         follow.device = device = home_of(torch, module)
 
         def fake(t: Any) -> Any:
+            if isinstance(t, list):
+                return [fake(x) for x in t]
             if not isinstance(t, torch.Tensor):
                 return t
             with mode:
@@ -127,6 +199,16 @@ def counted_by_torch(torch: Any, module: Any, context: int | None, name: str) ->
                 follow.learn(made, t.clone())
             return made
 
+        if device.type != "meta":
+            # what depends on data is run on the same numbers
+            draw = drawing(torch, module)
+            real = {
+                k: draw(v, tuple(v.shape)) if isinstance(v, torch.Tensor) else v for k, v in given.items()
+            }
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), FlopCounterMode(display=False) as flops:
+                torch.manual_seed(0)
+                module(**real)
+            return halves(flops)
         inputs = {k: fake(v) for k, v in given.items()}
         # its counter wants the numbers of a grouped product; a product a token is the same work
         counter = FlopCounterMode(display=False)
@@ -140,7 +222,7 @@ def counted_by_torch(torch: Any, module: Any, context: int | None, name: str) ->
             counter as flops,
         ):
             module(**inputs)
-        return {str(k): v // 2 for k, v in flops.get_flop_counts().get("Global", {}).items()}
+        return halves(flops)
 
     return run(torch, module, name, 1, context, None, call)
 
@@ -200,7 +282,8 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=120)
-    parser.add_argument("--json", default="")
+    parser.add_argument("--json", default="", help="rows are added here, and those there are not run again")
+    parser.add_argument("--write", default="", help="the page to write, docs/huggingface.md")
     options = parser.parse_args()
 
     import torch
@@ -213,32 +296,165 @@ def main() -> None:
     # what every model's process needs is loaded once, before they part
     for kind in ("llama", "clip", "whisper"):
         measured(kind)
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    kinds = options.kinds or list(CONFIG_MAPPING_NAMES)
-    out = open(options.json, "w") if options.json else None  # noqa: SIM115
+    kinds = options.kinds or list(CONFIG_MAPPING.keys())
+    found = {}
+    if options.json and Path(options.json).exists():
+        found = {r["type"]: r for r in map(json.loads, Path(options.json).read_text().splitlines())}
+    kinds = [k for k in kinds if options.kinds or k not in found]
 
     def tell(row: dict[str, Any]) -> None:
-        if out:
-            out.write(json.dumps(row) + "\n")
-            out.flush()
-        theirs = sum((row.get("flops") or {}).values())
-        print(
-            row["type"],
-            row.get("class", ""),
-            row["stage"],
-            row.get("parameters"),
-            row.get("theirs"),
-            row.get("macs"),
-            theirs,
-            row.get("uncounted"),
-            row.get("seconds"),
-            row.get("error", ""),
-            row.get("flop_error", ""),
-            flush=True,
-        )
+        found[row["type"]] = row
+        if options.json:
+            with Path(options.json).open("a") as out:
+                out.write(json.dumps(row) + "\n")
+        print(*told(row), sep="  ", flush=True)
 
     rows(kinds, options.jobs, options.timeout, tell)
+    order = [k for k in list(CONFIG_MAPPING.keys()) if k in found]
+    text = page([found[k] for k in order])
+    if options.write:
+        Path(options.write).write_text(text)
+    print(*(f"{name}: {n}" for name, n in totals(list(found.values())).items()), sep="\n")
+
+
+def reason(row: dict[str, Any]) -> str:
+    """Why there is no count; empty where there is one."""
+    if "error" not in row:
+        return ""
+    if "only a config" in row["error"]:
+        return "a config without a model of its own"
+    need = re.search(r"requires the (\w+) library", row["error"])
+    if need:
+        return f"needs {need[1]}, which is not installed here"
+    if row["stage"] in ("timeout", "died"):
+        return row["error"]
+    last = re.split(r"cannot (?:run on [^:]*|be built): ", row["error"])[-1]
+    if 'missing the required "forward"' in last:
+        return "its class has no forward: only its parts are models that run"
+    # a row of a table is one line, and bars part its cells
+    return last.removeprefix("InputError: ").replace("|", "/").replace("`", "")[:160]
+
+
+def is_built(row: dict[str, Any]) -> bool:
+    """Whether transformers makes a model of a type here."""
+    return row["stage"] not in ("config", "class", "build")
+
+
+def is_exact(row: dict[str, Any]) -> bool:
+    """Whether a row was counted with no operator left out and every parameter."""
+    return "error" not in row and not row["uncounted"] and row["parameters"] == row["theirs"]
+
+
+def remark(row: dict[str, Any]) -> str:
+    """What is to be said of a row beside its figures; empty where all is exact and equal."""
+    if "error" in row:
+        return reason(row)
+    said = []
+    if row["uncounted"]:
+        names = ", ".join(f"{n.partition('::')[2]} x{c}" for n, c in sorted(row["uncounted"].items()))
+        said.append(f"at least: no rule for {names}")
+    if row["parameters"] != row["theirs"]:
+        said.append(f"PyTorch holds {row['theirs']:,}")
+    if "flops" in row and sum(row["flops"].values()) != row["macs"]:
+        said.append(f"its counter: {sum(row['flops'].values()):,}")
+    if "flop_error" in row:
+        said.append("its counter fails")
+    if row.get("unused"):
+        said.append(f"{row['unused']} tensors not run")
+    if row.get("one_run"):
+        said.append("depends on data: one run on random weights")
+    return "; ".join(said)
+
+
+def told(row: dict[str, Any]) -> list[str]:
+    """A row as text."""
+    figures = [f"{row[k]:,}" if k in row else "" for k in ("parameters", "macs")]
+    return [row["type"], row.get("class", ""), *figures, str(row.get("seconds", "")), remark(row)]
+
+
+def totals(found: list[dict[str, Any]]) -> dict[str, int]:
+    """What the page says of all rows, by name."""
+    built = [r for r in found if is_built(r)]
+    runs = [r for r in built if "error" not in r]
+    whole = [r for r in runs if is_exact(r)]
+    both = [r for r in whole if "flops" in r]
+    return {
+        "types": len(found),
+        "buildable": len(built),
+        "traced": len(runs),
+        "wholly exact": len(whole),
+        "at least": sum(bool(r["uncounted"]) for r in runs),
+        "with other parameters": sum(r["parameters"] != r["theirs"] for r in runs),
+        "with tensors not run": sum(bool(r.get("unused")) for r in runs),
+        "counted by PyTorch too": len(both),
+        "with equal MACs": sum(sum(r["flops"].values()) == r["macs"] for r in both),
+    }
+
+
+def page(found: list[dict[str, Any]]) -> str:
+    """`docs/huggingface.md`."""
+    import torch
+    import transformers
+
+    counts = totals(found)
+    share = counts["wholly exact"] / max(counts["buildable"], 1)
+    left = [r for r in found if is_built(r) and not is_exact(r)]
+    unbuilt = [r for r in found if not is_built(r)]
+    mended = [k for k in MENDED if any(r["type"] == k for r in found)]
+    lines = [
+        "# Hugging Face architectures",
+        "",
+        f"Every `model_type` of transformers {transformers.__version__}, built without weights and traced on "
+        f"PyTorch {torch.__version__.partition('+')[0]} by",
+        "`python benchmarks/hf_coverage.py --json rows.jsonl --write docs/huggingface.md`, which writes this "
+        "page.",
+        "",
+        "A type is buildable if transformers makes a model of its default config with the packages that are "
+        "installed. The",
+        "config is taken as it stands but for its depth, which is cut to as many layers as show every kind of "
+        "layer; texts",
+        f"have {CONTEXT} tokens. A row is wholly exact if no operator is without a rule and the parameters are "
+        "those of PyTorch's own",
+        "`parameters()`. MACs are compared with PyTorch's `FlopCounterMode` on the same inputs, which knows "
+        "nothing of Pharos;",
+        "it does not count products of a matrix with a vector, triangular solves and distances, which Pharos "
+        "does. Tensors that",
+        "are not run belong to parts that the inputs do not reach (an image tower without an image, say): "
+        "they are counted as",
+        "parameters, and their MACs are not part of the figure. `pharos show config.json` builds the families "
+        "it has readers",
+        "for from its own blocks instead; a test holds those equal to the trace.",
+        "",
+        "| | |",
+        "|---|---:|",
+        *(f"| {name} | {n} |" for name, n in counts.items()),
+        f"| wholly exact of the buildable | {share:.1%} |",
+        "",
+        f"The default configs of {len(mended)} types leave unset, or contradict, what their own models need; "
+        "they were completed:",
+        f"{', '.join(f'`{k}`' for k in sorted(mended))}.",
+        "",
+        "## Buildable and not wholly exact",
+        "",
+        "| type | class | why |",
+        "|---|---|---|",
+        *(f"| {r['type']} | {r.get('class', '')} | {remark(r)} |" for r in left),
+        "",
+        "## Not buildable here",
+        "",
+        "| type | why |",
+        "|---|---|",
+        *(f"| {r['type']} | {reason(r)} |" for r in unbuilt),
+        "",
+        "## All that are traced",
+        "",
+        "| type | class | parameters | MACs | seconds | remark |",
+        "|---|---|---:|---:|---:|---|",
+        *(f"| {' | '.join(told(r))} |" for r in found if is_built(r) and "error" not in r),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

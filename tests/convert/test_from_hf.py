@@ -1,6 +1,8 @@
 """Hugging Face configs: parameters equal transformers' own, what would be miscounted is refused."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,14 @@ def test_a_sliding_window_bounds_the_cache(tmp_path):
 def test_another_architecture_lists_what_is_known(tmp_path):
     with pytest.raises(UnknownName, match="did you mean"):
         from_hf_config(write(tmp_path, model_type="lama"))
+
+
+def test_a_recognised_config_needs_neither_torch_nor_transformers(tmp_path):
+    path = write(tmp_path, model_type="llama", **LLAMA)
+    code = (
+        "import sys; from pharos.convert.load import load; from pharos.graph.count import count; "
+        f"count(load({str(path)!r}).graph()); "
+        "print([m for m in ('torch', 'transformers', 'huggingface_hub', 'onnx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

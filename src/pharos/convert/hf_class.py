@@ -65,19 +65,27 @@ def class_of(transformers: Any, config: Any) -> Any:
     Raises:
         InputError: there is no model for this model_type, only a config.
     """
-    for name in getattr(config, "architectures", None) or ():
+    for name in listed(getattr(config, "architectures", None)):
         found = getattr(transformers, name, None) if isinstance(name, str) and name.isidentifier() else None
         if _is_model(transformers, found):
             return found
     kind = config.model_type
+    fit = []
     for name in _named(kind, bool(getattr(config, "is_encoder_decoder", False))):
         found = getattr(transformers, name, None)
         if _is_model(transformers, found):
-            return found
-    found = _by_config(transformers, config)
+            fit.append(found)
+    # a list may name the model of a part of this config
+    own = [c for c in fit if isinstance(config, getattr(c, "config_class", None) or object)]
+    found = next(iter(own or fit), None) or _by_config(transformers, config)
     if found is None:
         raise InputError(f"transformers has no model for model_type {kind!r}, only a config")
     return found
+
+
+def listed(found: Any) -> list[Any]:
+    """A list as it is; anything else holds nothing."""
+    return list(found) if isinstance(found, (list, tuple)) else []
 
 
 def _named(kind: str, both: bool) -> list[str]:

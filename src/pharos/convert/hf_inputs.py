@@ -9,9 +9,14 @@ from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
+from pharos.quantity.errors import InputError
+
 # Tokens of a text and side of an image where nothing says otherwise; seconds of sound at 16 kHz.
 TOKENS, SIDE, SAMPLES, FRAMES = 128, 224, 16000, 100
 LARGEST_CONTEXT = 2048
+# Pieces of images and sounds in one text.
+LARGEST_PLACES = 1 << 18
+
 Maker = Callable[["Asked"], Any]
 MAKERS: dict[str, Maker] = {}
 # model_type -> what to say of the inputs where the names do not tell: (asked, found so far) -> inputs.
@@ -127,6 +132,14 @@ class Asked:
             return sides[-2 if len(sides) > 1 else -1], sides[-1]
         return (int(found), int(found)) if found else (SIDE, SIDE)
 
+    def width(self, *names: str) -> int:
+        """How many numbers a part of the model takes at a place, by the end of its name; 0 if it has none."""
+        for name, part in self.module.named_modules():
+            weight = getattr(part, "weight", None)
+            if weight is not None and any(name == n or name.endswith(f".{n}") for n in names):
+                return int(prod(weight.shape[1:])) if weight.dim() > 1 else int(weight.shape[0])
+        return 0
+
     def channels(self) -> int:
         """Of an image."""
         return (
@@ -151,18 +164,24 @@ def text_config(config: Any) -> Any:
 
 
 def inputs_of(
-    torch: Any, module: Any, tokens: int | None = None, batch: int = 1, places: dict[str, int] | None = None
-) -> dict[str, Any]:
+    torch: Any, module: Any, tokens: int | None = None, batch: int = 1, places: dict[str, int] | None = None,
+    only_text: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Inputs by name, from the model's main input, its signature and its config.
 
     Args:
         tokens: length of texts; None for the model's own, at most 2048.
         batch: samples.
         places: image, video and audio tokens in a text, by kind, if they are known.
+        only_text: images and sounds are left out.
     """
-    import pharos.convert.hf_inputs_more  # noqa: F401
+    import pharos.convert.hf_inputs_more
+    import pharos.convert.hf_inputs_parts  # noqa: F401
 
     asked = Asked(torch, module, batch, tokens, places)
+    if only_text:
+        return {n: MAKERS[n](asked) for n in ("input_ids", "decoder_input_ids")
+                if n in asked.parameters and (n == "input_ids" or _wanted(asked, n))}  # fmt: skip
     main = getattr(module, "main_input_name", "input_ids")
     names = list(asked.required)
     for name in [main] if isinstance(main, str) else list(main):
@@ -191,7 +210,11 @@ _WITH = (
     "decoder_input_ids",
     "pixel_values",
     "image_grid_thw",
+    "image_sizes",
+    "spatial_shapes",
+    "pixel_attention_mask",
     "input_features",
+    "input_features_mask",
     "input_values",
     "bbox",
 )
@@ -204,14 +227,22 @@ def _wanted(asked: Asked, name: str) -> bool:
         return bool(getattr(config, "is_encoder_decoder", False)) or asked.kind in _DECODES
     if name == "input_ids":
         return any("text" in k or "llm" in k for k in held)
-    if name in ("pixel_values", "image_grid_thw"):
+    if name in ("image_sizes", "image_grid_thw") and "pixel_values" not in asked.parameters:
+        return False
+    if name == "image_sizes" and asked.get("image_grid_pinpoints", of=config) is None:
+        return False
+    if name in ("spatial_shapes", "pixel_attention_mask"):
+        return "spatial_shapes" in asked.parameters
+    if name in ("pixel_values", "image_grid_thw", "image_sizes"):
         return any(w in k for k in held for w in ("vision", "image", "vq")) or asked.kind in _SEES
-    if name in ("input_features", "input_values"):
+    if name == "input_features_mask" and "input_features" in asked.required:
+        return True
+    if name in ("input_features", "input_values", "input_features_mask"):
         return (
             any("audio" in k or "speech" in k or "encoder_config" in k for k in held)
             and asked.kind not in _DEAF
         )
-    return name == "bbox"
+    return True
 
 
 _DECODES = {"dia"}
@@ -232,6 +263,8 @@ def with_places(asked: Asked, found: dict[str, Any]) -> dict[str, Any]:
     A text that is too short for them grows by them.
     """
     ids, front = found["input_ids"], []
+    if sum(asked.places.values()) > LARGEST_PLACES * asked.batch:
+        raise InputError(f"wants {sum(asked.places.values()):,} tokens for images or sounds")
     for what in ("image", "audio", "video"):
         count = asked.places.get(what, 0)
         token = asked.number(*_PLACE[what], of=asked.config)
@@ -285,13 +318,21 @@ def _pixel_values(asked: Asked) -> Any:
     if "image_grid_thw" in asked.parameters or "grid_thw" in asked.parameters:
         return patches(asked)
     height, width = asked.sides()
+    if asked.kind in _SEVERAL:
+        return asked.empty(asked.batch, _SEVERAL[asked.kind], asked.channels(), height, width)
     frames = asked.number("num_frames", of=asked.config)
     if frames and asked.kind in _VIDEO:
         return asked.empty(asked.batch, frames, asked.channels(), height, width)
     return asked.empty(asked.batch, asked.channels(), height, width)
 
 
-_VIDEO = {"timesformer", "vivit", "videomae", "tvp", "xclip", "instructblipvideo", "videomt"}
+_VIDEO = {"timesformer", "vivit", "videomae", "tvp", "videomt"}
+# Types whose images come as several a sample: how many.
+_SEVERAL = {
+    "idefics": 1, "idefics2": 1, "idefics3": 1, "smolvlm": 1, "modernvbert": 1, "colmodernvbert": 1,
+    "inkling_mm_model": 1, "inkling_vision": 1, "instructblipvideo": 4, "efficientloftr": 2, "lightglue": 2,
+    "superglue": 2, "mllama": 1,
+}  # fmt: skip
 
 
 def grid(asked: Asked) -> tuple[int, int, int]:
@@ -307,6 +348,8 @@ def patches(asked: Asked) -> Any:
     patch = asked.number("patch_size", "spatial_patch_size", near=("vision",)) or 14
     deep = asked.number("temporal_patch_size", near=("vision",)) or 1
     width = asked.channels() * deep * patch * patch
+    # the model may lay a patch out otherwise than its config tells
+    width = asked.width("patch_embed.proj", "patch_embed", "patch_embedding", "patch_embedder.proj") or width
     return asked.empty(asked.batch * prod(grid(asked)), width)
 
 
@@ -334,8 +377,8 @@ def _hidden_states(asked: Asked) -> Any:
 def _input_features(asked: Asked) -> Any:
     near = ("audio", "encoder", "speech")
     bins = asked.number(
-        "num_mel_bins", "n_mels", "input_feat_per_channel", "feature_projection_input_dim",
-        "num_mel_channels", "mel_bins", "feature_size", "input_dim", near=near,
+        "input_dim", "feature_projection_input_dim", "input_feat_per_channel", "num_mel_bins", "n_mels",
+        "num_mel_channels", "mel_bins", "feature_size", near=near,
     ) or 80  # fmt: skip
     if asked.number("feature_projection_input_dim", "input_feat_per_channel", "input_dim", near=near):
         return asked.empty(asked.batch, FRAMES, bins)

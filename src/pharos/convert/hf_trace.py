@@ -1,5 +1,6 @@
 """From Hugging Face, any architecture: transformers builds it without weights and one run is noted."""
 
+import copy
 import logging
 import re
 import warnings
@@ -8,15 +9,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from pharos.convert.hf_bounds import SECONDS, TooLong, bounded, check_sizes
 from pharos.convert.hf_cache import Decoding, can_decode
-from pharos.convert.hf_class import class_of, config_of, require_transformers
+from pharos.convert.hf_class import class_of, config_of, listed, require_transformers
 from pharos.convert.hf_inputs import Asked, inputs_of, text_config
+from pharos.convert.torch_known import numbers_made
+from pharos.convert.torch_run import NeedsData
 from pharos.graph.graph import Graph
 from pharos.graph.workload import Workload
 from pharos.models.registry import Model
 from pharos.quantity.errors import InputError, SizeError
 from pharos.quantity.sizes import is_int
 
+# Beyond this many parameters a model that must be run on numbers is not filled with random ones.
+LARGEST_FILLED = 500_000_000
 # What models say when a text has another number of image, video or sound tokens than there are features.
 _MISMATCH = re.compile(
     r"(image|video|audio|speech)\w* features.*do not match.*features:?\s*(?:torch.Size\(\[)?(\d+)",
@@ -32,14 +38,37 @@ def build(torch: Any, transformers: Any, config: Any) -> Any:
     """
     cls = class_of(transformers, config)
     try:
-        with torch.device("meta"):
-            module = cls(config)
+        try:
+            # sizes that a module keeps as tensors are to be known when it runs
+            with bounded(torch), torch.device("meta"), numbers_made(torch):
+                module = cls(config)
+        except (RuntimeError, NotImplementedError):
+            with bounded(torch), torch.device("meta"):
+                module = cls(config)
+    except TooLong as error:
+        why = str(error) or f"it takes over {SECONDS:g} s"
+        hint = "its config asks for more than any published network has"
+        raise InputError(f"{cls.__name__} is not built: {why}", hint=hint) from None
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         raise InputError(
             f"{cls.__name__} cannot be built: {type(error).__name__}: {lines[0][:200]}"
         ) from None
     return module.eval()
+
+
+def filled(torch: Any, module: Any, name: str, why: str) -> Any:
+    """The same model on the CPU, with the random weights that transformers starts training from.
+
+    Raises:
+        InputError: it is too large for that.
+    """
+    size = sum(p.numel() for p in module.parameters())
+    if size > LARGEST_FILLED:
+        raise InputError(f"{why}; {size:,} parameters are too many to be filled and run", where=name)
+    with torch.random.fork_rng(devices=[]), _silent():
+        torch.manual_seed(0)
+        return type(module)(copy.deepcopy(module.config)).float().eval()
 
 
 def from_transformers(data: dict[str, Any], name: str, path: str) -> Model:
@@ -49,6 +78,7 @@ def from_transformers(data: dict[str, Any], name: str, path: str) -> Model:
         InputError: transformers or torch is missing, or cannot build it.
         UnknownName: a model_type that the installed transformers does not know.
     """
+    check_sizes(data, path)
     transformers = require_transformers()
     import torch
 
@@ -60,7 +90,7 @@ def from_transformers(data: dict[str, Any], name: str, path: str) -> Model:
     notes = [f"built by transformers {transformers.__version__} as {type(module).__name__}, without weights"]
     if data.get("auto_map"):
         notes.append("auto_map is ignored: a model's own code is never run")
-    named = [n for n in data.get("architectures") or () if n != type(module).__name__]
+    named = [n for n in listed(data.get("architectures")) if n != type(module).__name__]
     if named:
         notes.append(f"transformers has no {named[0]}: this class fits its model_type")
     return traced(torch, module, name, tuple(notes))
@@ -100,7 +130,13 @@ def _graph(
         context = Asked(torch, module, batch, context).tokens
         memory = Decoding(work.phase, context - 1 if work.phase == "decode" else 0)
     tokens = 1 if work.phase == "decode" else context
-    made = run(torch, module, name, batch, tokens, _precision(torch, module, work), memory=memory)
+    precision = _precision(torch, module, work)
+    try:
+        made = run(torch, module, name, batch, tokens, precision, memory=memory)
+    except NeedsData as error:
+        module = filled(torch, module, name, str(error).partition(": ")[2])
+        made = run(torch, module, name, batch, tokens, precision, memory=memory)
+        notes = (*notes, "what it does depends on data: one run on random weights and inputs")
     more: dict[str, Any] = {"notes": (*notes, *_not_run(module, made))}
     if context is not None and memory is not None:
         more |= {"context": context, "tokens": tokens}
@@ -154,10 +190,33 @@ def run(
         ids = torch.ones((batch, context), dtype=torch.long)
         with _silent():
             return recorded(torch, module, (), {"input_ids": ids}, {}, {}, precision, name, memory=memory)
+    try:
+        return _settled(torch, module, name, batch, context, precision, call, False)
+    except NeedsData:
+        raise
+    except Exception:
+        asked = Asked(torch, module, batch, context)
+        if "input_ids" not in asked.parameters or any(n != "input_ids" for n in asked.required):
+            raise
+        # a model of texts and more that does not take the rest as it is guessed: the text alone
+        try:
+            return _settled(torch, module, name, batch, context, precision, call, True)
+        except Exception:
+            pass
+        raise
+
+
+def _settled(
+    torch: Any, module: Any, name: str, batch: int, context: int | None, precision: Any, call: Any,
+    only_text: bool,
+) -> Any:  # fmt: skip
+    """A run with as many image tokens in the text as the model says it makes features of."""
+    from pharos.convert.torch_run import recorded
+
     places: dict[str, int] = {}
     width = getattr(text_config(module.config), "hidden_size", 1) or 1
     for _ in range(5):
-        given = inputs_of(torch, module, context, batch, places)
+        given = inputs_of(torch, module, context, batch, places, only_text)
         try:
             with _silent():
                 if call is not None:

@@ -1,8 +1,10 @@
 """PyTorch rules for arithmetic, functions, comparisons and choices element by element."""
 
+import math
 from typing import Any
 
 from pharos.convert.reader import FLOATS
+from pharos.convert.torch_known import plain
 from pharos.convert.torch_record import TorchReader
 from pharos.convert.torch_rules import rule
 from pharos.graph.graph import Value
@@ -10,13 +12,26 @@ from pharos.graph.tensor import ACTIVATIONS
 from pharos.ops.activation import FUNCTIONS, Activation
 from pharos.ops.cast import Cast
 from pharos.ops.compare import Compare, Logical, Predicate, Where
+from pharos.ops.copies import Full
 from pharos.ops.elementwise import Add, Clamp, Div, Maximum, Minimum, Mod, Mul, Pow, Sub
 from pharos.ops.prelu import Prelu
+from pharos.ops.reduce import Reduce
+from pharos.ops.shape_ops import Reshape
 
 NAMES = {"sgn": "sign", "absolute": "abs", "negative": "neg", "arcsin": "asin", "arccos": "acos",
          "arctan": "atan",
          "log_sigmoid": "logsigmoid", "log_sigmoid_forward": "logsigmoid"}  # fmt: skip
-PLAIN = set(FUNCTIONS) - {"gelu_tanh", "identity", "relu6", "celu", "selu", "gelu", "leaky_relu", "elu"}
+PLAIN = set(FUNCTIONS) - {
+    "gelu_tanh",
+    "identity",
+    "relu6",
+    "celu",
+    "selu",
+    "gelu",
+    "leaky_relu",
+    "elu",
+    "softplus",
+}
 # Functions whose one argument we know at its default only.
 FIXED = {"hardshrink": 0.5, "softshrink": 0.5}
 
@@ -103,7 +118,7 @@ def _threshold(r: TorchReader, self: Any, threshold: float, value: float) -> Any
 @rule("prelu", "_prelu_kernel")
 def _prelu(r: TorchReader, self: Any, weight: Any) -> Any:
     x, count = r.of(self), weight.numel()
-    name = r.parameter(weight)
+    name = r.weight(weight)
     if name is not None and name in r.deferred:
         name = r.deferred[name][1]
     if name is None or name in r.deferred:
@@ -136,6 +151,14 @@ for _name in BINARY:
             else:
                 other = r.put("mul", Mul(scalar=number(r, alpha)), r.of(other))
         whole = r.out.dtype
+        if a is not None and b is not None:
+            # two numbers, whose result is one too
+            value = None if r.known is None else r.known(r.out)
+            if value is None:
+                raise NotImplementedError("two numbers")
+            target = r.dtype(whole)
+            op = Full((), plain(r.torch, value), ACTIVATIONS if target in FLOATS else target)
+            return r.put("full", op)
         how: dict[str, Any] = {}
         if made is Div and (rounding_mode or _which == "floor_divide"):
             how["rounding"] = rounding_mode or "floor"
@@ -171,7 +194,7 @@ def _lerp(r: TorchReader, self: Any, end: Any, weight: Any) -> Any:
     return r.put("add", Add(), r.of(self), step)
 
 
-@rule("clamp", "clip", "hardtanh", "clamp_min", "clamp_max")
+@rule("clamp", "clip", "hardtanh", "clamp_min")
 def _clamp(r: TorchReader, self: Any, *limits: Any, min: Any = None, max: Any = None, min_val: Any = None,
            max_val: Any = None, **_: Any) -> Any:  # fmt: skip
     low, high = (*limits, None, None)[:2]
@@ -264,3 +287,57 @@ def _nan_to_num(r: TorchReader, self: Any, *_: Any, **__: Any) -> Any:
     for which in ("isnan", "isinf"):
         x = r.put("where", Where(a=0.0), r.put(which, Predicate(which), x), x)
     return x
+
+
+for _name, _base in (("log2", 2.0), ("log10", 10.0)):
+
+    @rule(_name)
+    def _log(r: TorchReader, self: Any, _by: float = 1 / math.log(_base)) -> Any:
+        x = r.put("log", Activation("log"), floats(r, r.of(self), r.out.dtype))
+        return r.put("mul", Mul(scalar=_by), x)
+
+
+@rule("exp2")
+def _exp2(r: TorchReader, self: Any) -> Any:
+    x = r.put("mul", Mul(scalar=math.log(2)), floats(r, r.of(self), r.out.dtype))
+    return r.put("exp", Activation("exp"), x)
+
+
+@rule("logit")
+def _logit(r: TorchReader, self: Any, eps: float | None = None) -> Any:
+    """log(x / (1 - x)), of what lies between eps and 1 - eps."""
+    x = r.of(self)
+    x = x if eps is None else r.put("clamp", Clamp(float(eps), 1 - float(eps)), x)
+    return r.put(
+        "log", Activation("log"), r.put("div", Div(), x, r.put("sub", Sub(scalar=1.0, flipped=True), x))
+    )
+
+
+@rule("mse_loss")
+def _distance(r: TorchReader, self: Any, target: Any, reduction: int = 1) -> Any:
+    """Squares of differences: each (0), their mean (1) or sum (2)."""
+    y = r.put("square", Activation("square"), r.put("sub", Sub(), r.of(self), r.of(target)))
+    if reduction == 0 or y.tensor.rank == 0:
+        return y
+    dims = tuple(range(y.tensor.rank))
+    return r.put("mean", Reduce(dims if len(dims) > 1 else 0, False, "mean" if reduction == 1 else "sum"), y)
+
+
+@rule("isin")
+def _isin(r: TorchReader, elements: Any, test_elements: Any, **_: Any) -> Any:
+    """Each element against each of the others."""
+    x, y = r.of(elements), r.of(test_elements)
+    row = r.put("reshape", Reshape((*x.shape, 1)), x)
+    same = r.put("eq", Compare("eq"), row, r.put("reshape", Reshape((y.tensor.numel,)), y))
+    return r.put("any", Reduce(x.tensor.rank, False, "any"), same)
+
+
+@rule("_weight_norm_interface")
+def _weight_norm(r: TorchReader, v: Any, g: Any, dim: int = 0) -> Any:
+    """g v / |v|, the norm over all dimensions but one."""
+    x, over = r.of(v), tuple(d for d in range(v.dim()) if d != dim)
+    squares = r.put("square", Mul(), x, x)
+    total = r.put("sum", Reduce(over[0] if len(over) == 1 else over, True, "sum"), squares)
+    norm = r.put("sqrt", Activation("sqrt"), total)
+    y = r.put("mul", Mul(), x, r.put("div", Div(), r.of(g), norm))
+    return (y, norm)

@@ -153,9 +153,18 @@ def _histogram(r: TorchReader, self: Any, *_: Any, **__: Any) -> Any:
     return r.put("histogram", Histogram(r.size(r.out.shape[0])), r.of(self))
 
 
-@rule("searchsorted", "bucketize")
+@rule("searchsorted")
 def _searchsorted(r: TorchReader, sorted_sequence: Any, self: Any, *_: Any, **__: Any) -> Any:
-    edges, values = (sorted_sequence, self)
+    edges, values = sorted_sequence, self
+    return _searched(r, edges, values)
+
+
+@rule("bucketize")
+def _bucketize(r: TorchReader, self: Any, boundaries: Any, **_: Any) -> Any:
+    return _searched(r, boundaries, self)
+
+
+def _searched(r: TorchReader, edges: Any, values: Any) -> Any:
     if not isinstance(edges, r.torch.Tensor) or edges.dim() != 1:
         raise NotImplementedError("several rows of edges")
     return r.put("search", Search(), r.of(edges), r.of(values))
@@ -187,7 +196,7 @@ def _belongs(r: TorchReader, repeats: Any, count: Any) -> Any:
     return r.put("search", Search(), ends, r.put("arange", Arange(r.size(count), 1, 1, "int64")))
 
 
-@rule("scatter", "scatter_add", "scatter_reduce")
+@rule("scatter", "scatter_reduce")
 def _scatter(r: TorchReader, self: Any, dim: int, index: Any, src: Any = None, reduce: Any = None, *,
              value: Any = None, **_: Any) -> Any:  # fmt: skip
     source = src if src is not None else value
@@ -212,7 +221,7 @@ def _one_hot(r: TorchReader, self: Any, num_classes: int = -1) -> Any:
     return r.put("one_hot", OneHot(r.size(r.out.shape[-1]), dtype="int64"), r.of(self))
 
 
-@rule("tril", "triu")
+@rule("tril")
 def _triangle(r: TorchReader, self: Any, diagonal: int = 0, _upper: bool = False) -> Any:
     return r.put("triangle", Triangle(_upper, int(diagonal)), r.of(self))
 
@@ -222,7 +231,7 @@ def _upper(r: TorchReader, self: Any, diagonal: int = 0) -> Any:
     return _triangle(r, self, diagonal, True)
 
 
-@rule("tril_indices", "triu_indices")
+@rule("tril_indices")
 def _triangle_indices(r: TorchReader, row: int, col: int, offset: int = 0, _upper: bool = False,
                       **_: Any) -> Any:  # fmt: skip
     return r.put("indices", TriangleIndices(int(row), int(col), _upper, int(offset)))

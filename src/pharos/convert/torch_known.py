@@ -81,7 +81,7 @@ def following(torch: Any) -> Any:
             if given and sure and _by_data(torch, func):
                 made = self._computed(func, args, kwargs)
                 return self._fakes(made)
-            if name in _COMPOSED and not sure and any(r is not None for r in real):
+            if name in _COMPOSED and func._can_decompose() and any(r is not None for r in real):
                 with self:
                     return func.decompose(*args, **kwargs)
             out = func(*args, **kwargs)
@@ -173,6 +173,12 @@ def truths(torch: Any, real: Any) -> int:
         return int((real != 0).sum())
 
 
+def plain(torch: Any, real: Any) -> float:
+    """The number that a tensor of one real number holds, whatever modes are on."""
+    with _plainly(torch):
+        return float(real)
+
+
 def numbers_kept(torch: Any) -> Any:
     """A mode under which torch.tensor(numbers, device="meta") does not lose the numbers."""
     from torch.overrides import TorchFunctionMode
@@ -183,11 +189,50 @@ def numbers_kept(torch: Any) -> Any:
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             device = kwargs.get("device")
+            if func is torch.Tensor.__deepcopy__:
+                # which would put a storage of the CPU under a tensor without data
+                copied = args[1][id(args[0])] = args[0].detach().clone()
+                return copied
             if func in made and device is not None and torch.device(device).type == "meta":
-                return func(*args, **{**kwargs, "device": None}).to(device)
+                data = (
+                    [_asked(torch, args[0]) if isinstance(args[0], (list, tuple)) else args[0], *args[1:]]
+                    if args
+                    else args
+                )
+                return func(*data, **{**kwargs, "device": None}).to(device)
             return func(*args, **kwargs)
 
     return Kept()
+
+
+def _few(args: Any, kwargs: Any) -> bool:
+    """Whether a range that is asked for is short enough to be made."""
+    given = [a for a in (*args, *kwargs.values()) if isinstance(a, (int, float))]
+    return all(abs(a) <= LARGEST for a in given)
+
+
+def _asked(torch: Any, data: Any) -> Any:
+    """Lists of scalar tensors as lists of numbers, each asked for as a module would."""
+    if isinstance(data, (list, tuple)):
+        return type(data)(_asked(torch, d) for d in data) if type(data) in (list, tuple) else data
+    return data.item() if isinstance(data, torch.Tensor) and data.dim() == 0 else data
+
+
+def numbers_made(torch: Any) -> Any:
+    """A mode under which small tensors of stated numbers are made on the CPU, whatever the default device."""
+    from torch.overrides import TorchFunctionMode
+
+    stated = {torch.tensor, torch.as_tensor, torch.arange, torch.linspace}
+
+    class Made(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if func in stated and kwargs.get("device") is None and _few(args, kwargs):
+                made = func(*args, **{**kwargs, "device": "cpu"})
+                return made if made.numel() <= SMALL or not made.is_floating_point() else made.to("meta")
+            return func(*args, **kwargs)
+
+    return Made()
 
 
 def _size(torch: Any, t: Any) -> int:

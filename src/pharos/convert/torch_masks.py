@@ -8,6 +8,7 @@ from pharos.convert.torch_rules import rule
 from pharos.graph.graph import Value
 from pharos.ops.cast import Cast
 from pharos.ops.compare import Where
+from pharos.ops.copies import Full
 from pharos.ops.elementwise import Add
 from pharos.ops.indexing import NonZero, ScatterND, Take
 from pharos.ops.reduce import Cumulate, Reduce
@@ -17,6 +18,8 @@ from pharos.quantity.sizes import Size, is_int, prod
 
 def picked(r: TorchReader, mask: Value, count: Size) -> Value:
     """Places of the truths of a mask in its flat order: [count]."""
+    if is_int(count) and count == 0:
+        return r.put("full", Full((0,), 0.0, "int64"))
     flat = mask if mask.tensor.rank == 1 else r.put("reshape", Reshape((mask.tensor.numel,)), mask)
     places = r.put("nonzero", NonZero(), flat)
     if not (is_int(count) and places.shape[1] == count):
@@ -51,6 +54,8 @@ def put_masked(r: TorchReader, self: Any, mask: Any, values: Any, accumulate: bo
     if real is None:
         raise NotImplementedError("a mask, whose number of truths is not known")
     count = truths(r.torch, real)
+    if count == 0:
+        return x
     rows = r.put("reshape", Reshape((prod(x.shape[: mask.dim()]), *behind)), x)
     at = r.put("reshape", Reshape((count, 1)), picked(r, r.of(mask), count))
     v = v if v.shape == (count, *behind) else r.put("expand", Expand((count, *behind)), v)
@@ -60,6 +65,8 @@ def put_masked(r: TorchReader, self: Any, mask: Any, values: Any, accumulate: bo
 
 def _places(r: TorchReader, x: Any, count: Size) -> Value:
     """Places of what is not zero: [rank, count]."""
+    if is_int(count) and count == 0:
+        return r.put("full", Full((max(x.dim(), 1), 0), 0.0, "int64"))
     places = r.put("nonzero", NonZero(), r.of(x))
     if is_int(count) and places.shape[1] == count:
         return places

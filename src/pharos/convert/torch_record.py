@@ -65,6 +65,7 @@ class TorchReader(Reader):
         # parameters and buffers by identity, with their full names; and tensors met that are neither
         self.stored: dict[int, tuple[str, Any, bool]] = {}
         self.captured: list[Any] = []
+        self._trained: set[str] | None = None
         # views of parameters that are no operators as long as nothing but a weight is made of them
         self.deferred: dict[str, tuple[Op, str]] = {}
         self.symbols: Callable[[Any], Size] | None = None
@@ -99,6 +100,8 @@ class TorchReader(Reader):
     def describe(self, t: Any) -> Tensor:
         """Shape and dtype of a torch tensor; floats have the type of the graph's activations."""
         dtype = DTYPES[str(t.dtype).removeprefix("torch.")]
+        if t.is_complex():
+            return Tensor((*self.sizes(t.shape), 2), self.g.precision.activations)
         return Tensor(self.sizes(t.shape), self.g.precision.activations if dtype in FLOATS else dtype)
 
     def dtype(self, torch_dtype: Any) -> str:
@@ -184,6 +187,17 @@ class TorchReader(Reader):
         memory.name, memory.version = made.name, memory.version + 1
         self.held[t] = _Held(value.name, memory.version)
 
+    def beneath(self, t: Any) -> tuple[Value, Size]:
+        """All that the storage of a tensor holds, with its dimensions as they lie, and where that begins.
+
+        Raises:
+            NotImplementedError: it was first seen through a view that leaves some of it out.
+        """
+        memory = self._memory(t, self.named(t))
+        if memory is None:
+            raise NotImplementedError("a tensor without storage")
+        return self._as_it_lies(memory)[0], memory.offset
+
     def _as_it_lies(self, memory: _Memory) -> tuple[Value, tuple[int, ...] | None]:
         """The value of a storage with its dimensions as they lie, and their order if it is another.
 
@@ -256,6 +270,15 @@ class TorchReader(Reader):
         """Name of the constant that a tensor is, None for an activation."""
         name = self.named(t)
         return name if name in self.constants and name not in self.values else None
+
+    def weight(self, t: Any) -> str | None:
+        """The same if it is a parameter of the module's: None for a buffer and for a tensor it just keeps."""
+        name = self.parameter(t)
+        if name is None:
+            return None
+        if self._trained is None:
+            self._trained = {key for key, _, trained in self.stored.values() if trained}
+        return name if set(self.constants[name].origins) <= self._trained else None
 
     def derive(self, t: Any, op: Op, source: str, turned: bool = False) -> None:
         """Says that a tensor is a view of a parameter, to be written down only if it is used as a value."""
@@ -338,6 +361,10 @@ class TorchReader(Reader):
         """Writes down one call of PyTorch: by its rule, or as an operator without one."""
         outs = [*out] if isinstance(out, (tuple, list)) else [out]
         self.out = out
+        if any(t.is_complex() for t in tensors_in(self.torch, (args, kwargs, outs))):
+            from pharos.convert.torch_complex import complex_rule
+
+            rule = complex_rule(name)
         try:
             made = rule(self, *args, **kwargs) if rule is not None else NotImplemented
         except MISTAKES as error:
@@ -361,6 +388,7 @@ class TorchReader(Reader):
             if value is None or not isinstance(t, self.torch.Tensor):
                 continue
             given, wanted = value.shape, self.sizes(t.shape)
+            wanted = (*wanted, 2) if t.is_complex() else wanted
             if len(given) != len(wanted) or any(
                 is_int(a) and is_int(b) and a != b for a, b in zip(given, wanted, strict=True)
             ):

@@ -95,7 +95,7 @@ def _vector_norm(
     return _reduced(r, self, dim, keepdim, which, r.out)
 
 
-@rule("max", "min")
+@rule("max")
 def _extreme(r: TorchReader, self: Any, dim: Any = None, keepdim: bool = False, _which: str = "max") -> Any:
     if isinstance(dim, r.torch.Tensor):
         return r.put("maximum", (Maximum if _which == "max" else Minimum)(), r.of(self), r.of(dim))

@@ -37,11 +37,18 @@ UNSEEN = {"prim::device", "prim::layout", "aten::sym_size", "aten::sym_stride", 
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Registers ``rule(reader, *arguments) -> value or values`` for names of PyTorch operators."""
+    """Registers ``rule(reader, *arguments) -> value or values`` for names of PyTorch operators.
+
+    Raises:
+        ValueError: a name that has a rule.
+    """
 
     def register(function: Rule) -> Rule:
         for name in names:
-            RULES[name if "::" in name else f"aten::{name}"] = function
+            full = name if "::" in name else f"aten::{name}"
+            if full in RULES:
+                raise ValueError(f"{full} has a rule: {RULES[full].__module__}.{RULES[full].__name__}")
+            RULES[full] = function
         return function
 
     return register
@@ -49,7 +56,14 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def find_rule(name: str) -> Rule | None:
     """The rule for a call, the user's own before ours."""
-    for room in ("torch_shapes", "torch_arithmetic", "torch_reduce", "torch_index", "torch_masks"):
+    for room in (
+        "torch_shapes",
+        "torch_arithmetic",
+        "torch_reduce",
+        "torch_index",
+        "torch_masks",
+        "torch_priced",
+    ):
         import_module(f"pharos.convert.{room}")
     return RULES.get(name)
 
@@ -60,7 +74,7 @@ def with_weights(r: TorchReader, kind: str, op: Op, *values: Value, **weights: A
     for key, t in weights.items():
         if t is None:
             continue
-        name = r.parameter(t)
+        name = r.parameter(t) if key in op.buffers() else r.weight(t)
         if name is None or name in r.deferred or r.constants[name].tensor.shape != expected[key]:
             given[key] = r.of(t)
         else:
@@ -72,18 +86,19 @@ def with_weights(r: TorchReader, kind: str, op: Op, *values: Value, **weights: A
 
 @rule("linear")
 def _linear(r: TorchReader, input: Any, weight: Any, bias: Any = None) -> Value:
-    x, name = r.of(input), r.parameter(weight)
+    x, name = r.of(input), r.weight(weight)
     out, width = r.sizes(weight.shape) if weight.dim() == 2 else (1, r.size(weight.shape[0]))
     if name in r.deferred and r.constants[name].turned:
         source = r.deferred[name][1]
         op = Linear(width, out, bias is not None, True)
-        if source not in r.deferred and (bias is None or r.parameter(bias) is not None):
+        if source not in r.deferred and (bias is None or r.weight(bias) is not None):
             names = {"weight": source} | ({} if bias is None else {"bias": str(r.parameter(bias))})
             return r.put("linear", op, x, **names)
-    y = with_weights(r, "linear", Linear(width, out, bias is not None), x, weight=weight, bias=bias)
-    if weight.dim() == 2:
-        return y
-    return r.put("reshape", Reshape(y.shape[:-1]), y)
+    if weight.dim() == 1:
+        column = r.put("reshape", Reshape((width, 1)), r.of(weight))
+        y = r.put("reshape", Reshape(x.shape[:-1]), r.put("matmul", MatMul(), x, column))
+        return y if bias is None else r.put("add", Add(), y, r.of(bias))
+    return with_weights(r, "linear", Linear(width, out, bias is not None), x, weight=weight, bias=bias)
 
 
 @rule("addmm", "_addmm_activation")
@@ -92,26 +107,26 @@ def _addmm(
 ) -> Value:
     if beta != 1 or alpha != 1:
         raise NotImplementedError("scaled sums")
-    name = r.parameter(mat2)
+    name = r.weight(mat2)
     if name is None:
         y = r.put("matmul", MatMul(), r.of(mat1), r.of(mat2))
         return r.put("add", Add(), y, r.of(self))
     width, out = r.sizes(mat2.shape)
-    biased = r.parameter(self) is not None and r.sizes(self.shape) == (out,)
+    biased = r.weight(self) is not None and r.sizes(self.shape) == (out,)
     y = _by_matrix(r, mat1, mat2, self if biased else None, width, out)
     return y if biased else r.put("add", Add(), y, r.of(self))
 
 
 @rule("mm")
 def _mm(r: TorchReader, self: Any, mat2: Any, **_: Any) -> Value:
-    if r.parameter(mat2) is None:
+    if r.weight(mat2) is None:
         return r.put("matmul", MatMul(), r.of(self), r.of(mat2))
     return _by_matrix(r, self, mat2, None, *r.sizes(mat2.shape))
 
 
 def _by_matrix(r: TorchReader, x: Any, weight: Any, bias: Any, width: Any, out: Any) -> Value:
     """x W + b for a parameter stored [in, out], or the transpose of one stored [out, in]."""
-    name = r.parameter(weight)
+    name = r.weight(weight)
     assert name is not None
     turned = name in r.deferred and r.constants[name].turned
     source = r.deferred[name][1] if turned else name
@@ -124,7 +139,7 @@ def _by_matrix(r: TorchReader, x: Any, weight: Any, bias: Any, width: Any, out: 
 
 @rule("bmm", "matmul")
 def _matmul(r: TorchReader, a: Any, b: Any, **_: Any) -> Value:
-    if b.dim() == 2 and a.dim() >= 2 and r.parameter(b) is not None:
+    if b.dim() == 2 and a.dim() >= 2 and r.weight(b) is not None:
         return _by_matrix(r, a, b, None, *r.sizes(b.shape))
     x, y = r.of(a), r.of(b)
     if a.dim() == 1:
@@ -329,9 +344,14 @@ def _embedding_bag(
         raise NotImplementedError("bags of several lengths")
     else:
         each = total // bags
-    if per_sample_weights is not None or mode == 2:
-        raise NotImplementedError("weighted or largest rows")
+    if mode == 2:
+        raise NotImplementedError("the largest of rows")
     x = r.put("reshape", Reshape((bags, each)), x)
+    if per_sample_weights is not None:
+        table = with_weights(r, "embedding", Embedding(rows, width), x, weight=weight)
+        by = r.put("reshape", Reshape((bags, each, 1)), r.of(per_sample_weights))
+        rows = r.put("mul", Mul(), table, by)
+        return (r.put("sum", Reduce(1, False, "sum"), rows), None, None, None)
     op = EmbeddingBag(rows, width, "mean" if mode == 1 else "sum")
     return (with_weights(r, "embedding_bag", op, x, weight=weight), None, None, None)
 
@@ -476,6 +496,11 @@ def _same_shape(torch: Any, input: Any, *_: Any, **__: Any) -> Any:
     return torch.empty_like(input)
 
 
+def _in_order(torch: Any, input: Any, *_: Any, **__: Any) -> Any:
+    """What is written as it comes, however the input lay."""
+    return input.new_empty(tuple(input.shape))
+
+
 def _grouped_shape(torch: Any, a: Any, b: Any, *_: Any, **__: Any) -> Any:
     if a.dim() != 2 or b.dim() != 3 or a.shape[1] != b.shape[1]:
         return NotImplemented
@@ -498,7 +523,7 @@ SHAPED = {
     "aten::linear": _linear_shape,
     "aten::scaled_dot_product_attention": _attention_shape,
     "aten::batch_norm": _same_shape,
-    "aten::layer_norm": _same_shape,
+    "aten::layer_norm": _in_order,
     "aten::group_norm": _same_shape,
     "aten::_grouped_mm": _grouped_shape,
     "transformers::grouped_mm_fallback": _grouped_shape,

@@ -13,6 +13,7 @@ from pharos.convert.torch_known import following, numbers_kept
 from pharos.convert.torch_memory import Pretence, device_of, dtype_for, watch_inference
 from pharos.convert.torch_record import DTYPES, TorchReader, recording, tensors_in
 from pharos.graph.graph import Builder, Graph
+from pharos.ops.copies import Full
 from pharos.ops.stored import Stored
 from pharos.passes.active import with_active_experts
 from pharos.passes.held import HELD
@@ -160,6 +161,10 @@ class _Run:
             tensors, _input_names(self.torch, self.module, self.args, self.kwargs), strict=True
         ):
             path = reader.free(called)
+            if not all(reader.sizes(t.shape)):
+                empty = Full(reader.sizes(t.shape), 0.0, reader.dtype(t.dtype))
+                reader.bind(t, reader.place(path, empty, origins={}).name)
+                continue
             reader.values[path] = reader.g.input(path, reader.sizes(t.shape), reader.dtype(t.dtype))
             reader.bind(t, path)
 
@@ -259,22 +264,14 @@ class _Run:
         """A run on random numbers: what depends on data goes one way of those it could."""
         torch = self.torch
         device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
-        rows = min((p.shape[0] for p in self.module.parameters() if p.dim() == 2), default=2)
-        generator = torch.Generator().manual_seed(0)
-
-        def made(i: int, t: Any) -> Any:
-            sizes = self._sizes(i, t, asked)
-            if tuple(t.shape) == sizes and t.device.type != "meta":
-                return t.detach().clone().to(device)
-            if t.dtype.is_floating_point:
-                return torch.randn(sizes, generator=generator).to(device=device, dtype=t.dtype)
-            high = 2 if t.dtype == torch.bool else max(int(rows), 2)
-            return torch.randint(0, high, sizes, generator=generator).to(device=device, dtype=t.dtype)
-
-        args, kwargs, tensors = self._given(made)
-        with as_it_was(self.module):
+        draw = drawing(torch, self.module)
+        args, kwargs, tensors = self._given(lambda i, t: draw(t, self._sizes(i, t, asked)))
+        # what the module draws itself is to be the same every time, and a user's own draws are left alone
+        with as_it_was(self.module), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
             _on_copies_of_buffers(self.module)
             reader = self._reader()
+            reader.known = lambda t: t
             self._declare(reader, tensors)
             with recording(torch, reader, self.module, False):
                 graph = self._finished(reader, self.module(*args, **kwargs))
@@ -306,6 +303,23 @@ class _Run:
         )  # fmt: skip
         again = same_again(self.module, made)
         return again if again is not made else with_active_experts(without_dead(made))
+
+
+def drawing(torch: Any, module: Any) -> Callable[[Any, tuple[int, ...]], Any]:
+    """A function that gives an input its numbers, or random ones where it has none of that shape."""
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    rows = min((p.shape[0] for p in module.parameters() if p.dim() == 2), default=2)
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(t: Any, sizes: tuple[int, ...]) -> Any:
+        if tuple(t.shape) == sizes and t.device.type != "meta":
+            return t.detach().clone().to(device)
+        if t.dtype.is_floating_point:
+            return torch.randn(sizes, generator=generator).to(device=device, dtype=t.dtype)
+        high = 2 if t.dtype == torch.bool else max(int(rows), 2)
+        return torch.randint(0, high, sizes, generator=generator).to(device=device, dtype=t.dtype)
+
+    return draw
 
 
 def home_of(torch: Any, module: Any) -> Any:
@@ -350,15 +364,16 @@ def _classes(module: Any) -> dict[str, str]:
 @contextmanager
 def as_it_was(module: Any) -> Iterator[None]:
     """What a run keeps on the module, such as masks and caches, is taken off it again."""
-    held = [(part, dict(vars(part)), dict(part._parameters), dict(part._buffers), dict(part._modules))
+    held = [(part, dict(vars(part)), [(d, dict(d)) for d in vars(part).values() if isinstance(d, dict)])
             for part in module.modules()]  # fmt: skip
     try:
         yield
     finally:
-        for part, attributes, *dicts in held:
+        for part, attributes, dicts in held:
             vars(part).clear()
             vars(part).update(attributes)
-            for at, before in zip((part._parameters, part._buffers, part._modules), dicts, strict=True):
+            # hooks among them: a module that notes that it has set some would go without, or set them twice
+            for at, before in dicts:
                 at.clear()
                 at.update(before)
 

@@ -101,12 +101,27 @@ def _unbind(r: TorchReader, self: Any, dim: int = 0) -> Any:
     return tuple([r.put("reshape", Reshape(r.sizes(r.out[0].shape)), v) for v in each])
 
 
+@rule("select_scatter")
+def _select_scatter(r: TorchReader, self: Any, src: Any, dim: int, index: Any) -> Any:
+    """The slices before, the new one, and those behind."""
+    x, at, length = r.of(self), dim % self.dim(), r.size(self.shape[dim])
+    i = r.size(index)
+    i = i if i >= 0 else i + length
+    one = r.put("reshape", Reshape((*x.shape[:at], 1, *x.shape[at + 1 :])), r.of(src))
+    parts = [r.put("before", Slice(at, 0, i), x)] if i > 0 else []
+    parts.append(one)
+    if i + 1 < length:
+        parts.append(r.put("behind", Slice(at, i + 1, None), x))
+    return one if len(parts) == 1 else r.put("cat", Concat(at), *parts)
+
+
 @rule("as_strided")
 def _as_strided(r: TorchReader, self: Any, size: Any, stride: Any, storage_offset: Any = None) -> Any:
-    if r.parameter(self) is not None or not self.is_contiguous():
-        raise NotImplementedError("strides over what is no plain activation")
-    offset = 0 if storage_offset is None else r.size(storage_offset)
-    return r.put("view", StridedView(r.sizes(size), r.sizes(stride), offset), r.of(self))
+    if r.parameter(self) is not None:
+        raise NotImplementedError("strides over a parameter")
+    offset = r.size(self.storage_offset() if storage_offset is None else storage_offset)
+    base, start = r.beneath(self)
+    return r.put("view", StridedView(r.sizes(size), r.sizes(stride), offset - start), base)
 
 
 def _strides(r: TorchReader, x: Any) -> list[Any]:
