@@ -224,6 +224,11 @@ class _Step:
         self.sizes: dict[Any, Size] = {v.name: v.tensor.nbytes for v in self.graph.inputs}
         self.sizes |= self.scopes.sizes
         self.root: dict[str, Any] = {name: at or name for name, at in self.scopes.root.items()}
+        for node in self.nodes:
+            # a view of what the caller holds is the caller's
+            for name in node.outputs:
+                if self.scopes.root[name] is None and node.inputs:
+                    self.root[name] = self.root[node.inputs[0]]
         self.trains: dict[str, bool] = dict.fromkeys((v.name for v in self.graph.inputs), False)
         self.wanted: list[list[bool]] = []
         self.keeps: list[set[Any]] = []
