@@ -28,8 +28,9 @@ from pharos.graph.workload import Workload
 from pharos.machines.calibration import Calibration, find_calibration
 from pharos.measure.calibrate import calibrate, write
 from pharos.measure.here import here, noise
+from pharos.measure.pulse import SLOW, Pulse
 from pharos.measure.runs import runnable
-from pharos.measure.timing import interleaved
+from pharos.measure.timing import Timing, interleaved
 from pharos.models.registry import find
 from pharos.predict.estimate import predict
 
@@ -44,8 +45,10 @@ MODELS = (
 )  # fmt: skip
 BATCHES = (1, 8)
 RUNTIMES = ("eager", "onnxruntime")
+# Looks at a run, of 0.25 s each.
+LOOKS = 3
 # A run that is predicted to take longer than this is left out, and named.
-LONGEST_S = 4.0
+LONGEST_S = 1.2
 
 
 def apart(call: Callable[[], Any], limit: float = 180.0) -> Any:
@@ -76,20 +79,30 @@ def apart(call: Callable[[], Any], limit: float = 180.0) -> Any:
         child.join()
 
 
-def measured(graph: Graph, runtime: str, threads: int) -> dict[str, Any]:
-    """Median and spread of a run in this process, with the page faults and the noise it saw."""
+def measured(graph: Graph, runtime: str, threads: int, best: float) -> dict[str, Any]:
+    """Median and spread of a run in this process, with the page faults, the noise and the pulse it saw.
+
+    Some short looks, each once the machine's pulse is its usual one, or after a wait; looks after which it is not
+    are set aside, unless all are.
+    """
     import resource
 
+    pulse = Pulse(best)
     with runnable(graph, runtime, threads) as made:
-        for _ in range(3):
+        for _ in range(2):
             made.call()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        timing = interleaved({"it": made.call}, seconds=1.5, least=7)["it"]
-        calls = len(timing.samples) * timing.calls
+        before, calls, looks = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, 0, []
+        for _ in range(LOOKS):
+            slow = pulse.settle(0.5) > SLOW
+            timing = interleaved({"it": made.call}, seconds=0.25, least=2)["it"]
+            calls += len(timing.samples) * timing.calls
+            looks.append((slow or pulse.now() > SLOW, timing.samples))
         faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / calls
+    kept = [s for slow, samples in looks if not slow for s in samples]
+    timing = Timing(tuple(kept or [s for _, samples in looks for s in samples]))
     return {
         "median": timing.median, "low": timing.share(0.1), "high": timing.share(0.9),
-        "samples": len(timing.samples), "faults": faults, "others": noise(0.05).others,
+        "samples": len(timing.samples), "faults": faults, "others": noise(0.05).others, "disturbed": not kept,
     }  # fmt: skip
 
 
@@ -189,6 +202,9 @@ def page(rows: list[dict[str, Any]], calibration: Calibration, took: str) -> str
         f"{busy}; during the measurements: median "
         f"{statistics.median(r['measured']['others'] for r in rows):.0%}, most "
         f"{max(r['measured']['others'] for r in rows):.0%}",
+        f"- readings of the machine's pulse (a fixed millisecond of work, {1e3 * taken['pulse_s']:.2f} ms at best): more "
+        f"than {SLOW:.0%} of its best before {taken['disturbed']:.0%} of the probes, and through all looks at "
+        f"{statistics.mean(r['measured']['disturbed'] for r in rows):.0%} of the runs",
         f"- 80% bands cover {statistics.mean(covered):.0%} of the runs", "",
         "| predictor | runs | median error | mean error | rank correlation |", "|---|---|---|---|---|",
     ]  # fmt: skip
@@ -264,6 +280,7 @@ def main() -> None:
     if options.store and options.store.is_file():
         for line in options.store.read_text().splitlines():
             stored |= json.loads(line)
+    best = float(calibration.taken["pulse_s"])
     rows, left_out, began = [], [], time.perf_counter()
     for name, batch, runtime, n, graph in cases(options.only, threads):
         key = f"{name} {batch} {runtime} {n}"
@@ -274,7 +291,7 @@ def main() -> None:
             continue
         found = stored.get(key)
         if found is None:
-            found = {"measured": apart(lambda g=graph, r=runtime, n=n: measured(g, r, n))}
+            found = {"measured": apart(lambda g=graph, r=runtime, n=n: measured(g, r, n, best))}
             if runtime == "eager":
                 with contextlib.suppress(ImportError):
                     import neural_cost

@@ -22,7 +22,8 @@ from pharos.machines.machine import HERE
 from pharos.measure.fit import Fitted, Rows, conformal, fit
 from pharos.measure.here import Here, Noise, here, noise
 from pharos.measure.probes import probes
-from pharos.measure.runs import runnable
+from pharos.measure.pulse import SLOW, Pulse
+from pharos.measure.runs import middle, runnable
 from pharos.measure.timing import interleaved
 from pharos.passes.fuse import around, kernels
 from pharos.passes.heap import PAGE
@@ -34,16 +35,22 @@ from pharos.quantity.errors import InputError, unknown
 
 # Seconds that a calibration takes by default, and the share that measuring gets; fitting has the rest.
 BUDGET = 90.0
-MEASURING = 0.72
+MEASURING = 0.8
 # Share of the cores that others may take before a calibration is refused.
 BUSY = 0.35
 # Seconds that the operators of a probe are run for, and the fewest and most times.
 SECONDS, LEAST, MOST = 0.06, 5, 40
+# Times are taken here among their samples, where little disturbed them; what usually does is a factor.
+UNDISTURBED = 0.3
+# Seconds that a probe waits for a machine that its host has slowed down.
+PATIENCE = 0.15
 # Every so many probes the call as a whole is timed too, which tells the time between kernels.
 WHOLE = 3
 RUNTIMES = {"eager": "torch", "onnxruntime": "onnxruntime"}
 _FORMS = {"gemm": "cpu_gemm", "attention": "cpu_attention", "recurrence": "cpu_recurrence",
           **dict.fromkeys(("conv", "pointwise", "grouped_conv", "depthwise"), "cpu_conv")}  # fmt: skip
+# Error, in the logarithm, of a class with too few operators to leave any out.
+UNKNOWN = 0.7
 # Rows from which a class or kind gets constants, and a smooth correction, of its own.
 FEW, ENOUGH = 12, 30
 
@@ -65,6 +72,7 @@ class Taken:
 
     Args:
         whole: of each probe, kernels, views, seconds of a call, and of its kernels together.
+        usual: of each, the median of its samples in what it takes undisturbed.
         ops_per_s, bytes_per_s: best rates of a large product and a large copy.
         page_s: what the first touch of a page costs.
     """
@@ -76,6 +84,7 @@ class Taken:
     page_s: float
     points: list[Point] = field(default_factory=list)
     whole: list[tuple[int, int, float, float]] = field(default_factory=list)
+    usual: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +140,12 @@ def calibrate(
     ceilings = {n: (product_rate(n), copy_rate(n), page_cost(n)) for n in sorted({n for _, n in ways})}
     taken = [Taken(runtime, n, *ceilings[n]) for runtime, n in ways]
     until = began + MEASURING * budget
+    pulse, slow = Pulse.taken(0.5), 0
     number = 0
     for graph in probes(seed):
         number += 1
         for each in taken:
+            slow += pulse.settle(PATIENCE) > SLOW
             _probe(graph, each, whole=number % WHOLE == 1)
         told(f"probe {number}: {graph.name.partition('_')[2]}")
         if time.perf_counter() > until and number >= len(FORMS):
@@ -145,7 +156,9 @@ def calibrate(
         runs.append(_fitted(each, machine))
     after = noise(0.3)
     told("done")
-    return Found(_data(machine, before, after, runs, taken, number, budget, seed), before, after)
+    data = _data(machine, before, after, runs, taken, number, budget, seed)
+    data["taken"] |= {"pulse_s": pulse.best, "disturbed": slow / (number * len(taken))}
+    return Found(data, before, after)
 
 
 def _ways(
@@ -231,16 +244,18 @@ def _probe(graph: Graph, taken: Taken, *, whole: bool) -> None:
     counted = count(graph)
     with runnable(graph, taken.runtime, taken.threads) as made:
         assert made.pieces is not None
-        start = time.perf_counter()
-        made.call()
-        once = max(time.perf_counter() - start, 1e-6)
-        call_s = (
-            interleaved({"it": made.call}, seconds=SECONDS, least=4, most=MOST)["it"].median if whole else 0.0
+        # how often follows from a guess of what once takes
+        once = counted.flops / taken.ops_per_s + counted.traffic_per_op / taken.bytes_per_s + 1e-5
+        assert isinstance(once, float)
+        timed = (
+            interleaved({"it": made.call}, seconds=2 * SECONDS, least=5, most=MOST)["it"] if whole else None
         )
-        pieces = made.pieces(max(LEAST, min(int(SECONDS / once), MOST)))
+        pieces = made.pieces(max(LEAST, min(int(SECONDS / once), MOST)), UNDISTURBED)
     points = points_of(counted, pieces, taken)
     taken.points += [Point(graph.name, *p) for p in points]
-    if whole:
+    if timed is not None:
+        call_s = middle(list(timed.samples), UNDISTURBED)
+        taken.usual.append(timed.median / call_s)
         views = sum(int(line.times) for line in counted.lines if line.cost_class == "view")
         taken.whole.append((len(points), views, call_s, sum(seconds for *_, seconds in points)))
 
@@ -310,7 +325,8 @@ def _fitted(taken: Taken, machine: Here) -> dict[str, Any]:
         "runtime": taken.runtime, "threads": taken.threads, "ops_per_s": taken.ops_per_s,
         "bytes_per_s": taken.bytes_per_s, "cache_bytes": cache_bytes,
         "host": {
-            **host_of(taken.whole), "page_s": taken.page_s, "error": round(_whole_error(taken, left_out), 4),
+            **host_of(taken.whole), "page_s": taken.page_s,
+            "error": round(_whole_error(taken, left_out), 4), "usual": float(np.median(taken.usual or [1.0])),
         },
         "classes": classes,
     }  # fmt: skip
@@ -347,7 +363,8 @@ def _entry(found: Fitted) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "form": found.form.name,
         "constants": {k: float(f"{v:.5g}") for k, v in found.constants.items()},
-        "error": round(found.errors["all"], 4),
+        # where too few were timed to leave any out, nothing is known of the error but that it may be large
+        "error": round(found.errors["all"], 4) if np.isfinite(found.errors["all"]) else UNKNOWN,
         "rows": found.rows,
         "known": "measured",
     }

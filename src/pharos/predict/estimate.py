@@ -179,7 +179,7 @@ def predict(
         shares["overhead"] = shares["overhead"] + wait
         if host.get("source"):
             evidence.append(Evidence(kind=Kind(host["known"]), where=str(host["source"])))
-    between = _between(counts, launches, host)
+    between = _between(counts, launches, latency, host)
     latency, overhead = latency + between, overhead + between
     shares["overhead"] = shares["overhead"] + between
     energy = energy_of(operations, latency, machine, profile, graph.precision)
@@ -223,12 +223,14 @@ def _with_pages(
     return tuple(made)
 
 
-def _between(counted: Count, launches: Size, host: Mapping[str, Any]) -> Size:
-    """Seconds that a calibrated runtime takes between kernels: a call, each kernel, each view."""
+def _between(counted: Count, launches: Size, latency: Size, host: Mapping[str, Any]) -> Size:
+    """Seconds that a calibrated runtime takes beside kernels: a call, each kernel and view, disturbances."""
     if "call_s" not in host:
         return 0.0
     views = sum(line.times for line in counted.lines if line.cost_class == "view")
-    return float(host["call_s"]) + launches * float(host["kernel_s"]) + views * float(host["view_s"])
+    between = float(host["call_s"]) + launches * float(host["kernel_s"]) + views * float(host["view_s"])
+    # what usually disturbs a run comes on top of all of it
+    return between + (latency + between) * (float(host.get("usual", 1.0)) - 1)
 
 
 def _shares(times: list[tuple[Size, KernelTime]]) -> dict[str, Size]:

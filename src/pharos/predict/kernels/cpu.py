@@ -111,6 +111,8 @@ _OF_NO_STEP = "cold_us inner_half outer_half vector near far write resident shar
 CPU_GEMM = _form("cpu_gemm", ("batch",), _product, "vector")
 CPU_CONV = _form("cpu_conv", ("batch", "c_in", "taps", "groups", "stride", "wide"), _conv)
 CPU_STREAM = _form("cpu_stream", ("row",), _stream, "peak inner_half outer_half rows_half weights")
-CPU_ATTENTION = _form("cpu_attention", ("batch",), _attention, "weights")
+CPU_ATTENTION = _form(
+    "cpu_attention", ("batch",), _attention, "weights outer_half far write resident sharpness"
+)
 CPU_RECURRENCE = _form("cpu_recurrence", (), _recurrence, _OF_NO_STEP, {"step_us": (8.0, 1.0)})
 CPU_FORMS = (CPU_GEMM, CPU_CONV, CPU_STREAM, CPU_ATTENTION, CPU_RECURRENCE)
