@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench field clean
+.PHONY: demo test lint bench field accuracy clean
 
 .venv/base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -34,6 +34,11 @@ bench: .venv/dev
 # Field trials: needs the folder of measured rows (PHAROS_FIELD, by default ../shared/field); writes docs/accuracy.md.
 field: .venv/dev
 	$(BIN)/python benchmarks/field
+
+# Calibrates this machine, then measures what it predicts; writes docs/accuracy_here.md. Leave the machine alone.
+accuracy: .venv/dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements-accuracy.txt
+	$(BIN)/python benchmarks/accuracy.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

@@ -41,7 +41,7 @@ MODELS = (
     ("squeezenet1_1", None), ("mobilenet_v2", None), ("mobilenet_v3_large", None), ("efficientnet_b0", None),
     ("shufflenet_v2_x1_0", None), ("regnet_y_400mf", None), ("convnext_tiny", None), ("googlenet", None),
     ("vit_b_16", None), ("deit_tiny", None), ("swin_t", None), ("bert_base", 128), ("transformer-base", 64), ("gpt2", 64),
-    ("lstm_tagger", None), ("rnnsearch", None), ("dlrm(rows=4000)", None), ("neumf", None), ("wide_and_deep", None), ("ds_cnn", None), ("mlp", None),
+    ("lstm_tagger", None), ("rnnsearch", None), ("dlrm(rows=(4000, 4000, 4000, 4000))", None), ("neumf", None), ("wide_and_deep", None), ("ds_cnn", None), ("mlp", None),
 )  # fmt: skip
 BATCHES = (1, 8)
 RUNTIMES = ("eager", "onnxruntime")
@@ -106,8 +106,17 @@ def measured(graph: Graph, runtime: str, threads: int, best: float) -> dict[str,
     }  # fmt: skip
 
 
-def by_neural_cost(graph: Graph, threads: int) -> float:
-    """Seconds that neural-cost predicts for the module, after its own calibration of the machine."""
+def neural_cost_of(threads: int) -> Any:
+    """neural-cost's own calibration of the machine."""
+    import torch
+    from neural_cost.adapters import TorchAdapter
+
+    torch.set_num_threads(threads)
+    return TorchAdapter(use_profiler=False).calibrate("cpu")
+
+
+def by_neural_cost(graph: Graph, threads: int, known: Any) -> float:
+    """Seconds that neural-cost predicts for the module from that."""
     import torch
     from neural_cost import estimate_operations
     from neural_cost.adapters import TorchAdapter
@@ -116,12 +125,9 @@ def by_neural_cost(graph: Graph, threads: int) -> float:
         module = made.module
         inputs = made.inputs
         adapter = TorchAdapter(use_profiler=False)
-        known = adapter.calibrate("cpu", quick=True)
         with torch.inference_mode():
             operations = adapter.operations(module, inputs)
-        costs = estimate_operations(operations)
-        each = getattr(costs, "costs", None) or getattr(costs, "operations", costs)
-        execution, exposed = known.predict(list(each))
+        execution, exposed = known.predict([estimate_operations([operation]) for operation in operations])
         return float(execution + exposed)
 
 
@@ -281,6 +287,7 @@ def main() -> None:
         for line in options.store.read_text().splitlines():
             stored |= json.loads(line)
     best = float(calibration.taken["pulse_s"])
+    peers: dict[int, Any] = {}
     rows, left_out, began = [], [], time.perf_counter()
     for name, batch, runtime, n, graph in cases(options.only, threads):
         key = f"{name} {batch} {runtime} {n}"
@@ -289,21 +296,21 @@ def main() -> None:
         if latency.value is None or latency.value > LONGEST_S:
             left_out.append(key)
             continue
-        found = stored.get(key)
+        found, new = stored.get(key), key not in stored
         if found is None:
             found = {"measured": apart(lambda g=graph, r=runtime, n=n: measured(g, r, n, best))}
-            if runtime == "eager":
+        if not isinstance(found["measured"], str):
+            if runtime == "eager" and "neural_cost" not in found:
                 with contextlib.suppress(ImportError):
                     import neural_cost
 
                     assert neural_cost
-                    found["neural_cost"] = apart(lambda g=graph, n=n: by_neural_cost(g, n))
+                    if n not in peers:
+                        peers[n] = apart(lambda n=n: neural_cost_of(n))
+                    found["neural_cost"] = apart(lambda g=graph, n=n: by_neural_cost(g, n, peers[n]))
             with contextlib.suppress(ImportError):
-                import mlsysim
-
-                assert mlsysim
-                found["mlsysim"] = apart(lambda g=graph, n=n, b=batch: by_mlsysim(g, calibration, n, b))
-            if options.store:
+                found["mlsysim"] = by_mlsysim(graph, calibration, n, batch)
+            if options.store and new:
                 with options.store.open("a") as file:
                     file.write(json.dumps({key: found}) + "\n")
         if isinstance(found["measured"], str):

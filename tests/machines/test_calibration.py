@@ -16,7 +16,7 @@ from pharos.measure.calibrate import Found, Taken, calibrate, host_of, points_of
 from pharos.measure.here import Noise, here
 from pharos.measure.probes import probes
 from pharos.models.registry import find, names
-from pharos.passes.fuse import kernels
+from pharos.passes.fuse import around, kernels
 from pharos.passes.heap import fresh_pages
 from pharos.predict.estimate import predict
 from pharos.predict.kernel import TRANSCENDENTAL_FLOPS
@@ -36,11 +36,17 @@ def told(form):
     return {**form.start(), **{k: v for k, v in OBEYED.items() if k in form.constants}}
 
 
+def cache(threads):
+    """Bytes of the nearest large cache that so many threads have."""
+    machine = here()
+    return float(machine.caches.get("L2", 2**20)) * threads / max(machine.cores, 1)
+
+
 def obeying(count_of=60, runtime="eager", threads=1):
     """What is measured on a machine whose kernels take what the forms say, with 2% of noise."""
     rng = np.random.default_rng(0)
     taken = Taken(runtime, threads, PEAK, MEMORY, 5e-7)
-    device = Device(units=1, ops_per_s=PEAK, bytes_per_s=MEMORY, cache_bytes=1e6)
+    device = Device(units=threads, ops_per_s=PEAK, bytes_per_s=MEMORY, cache_bytes=cache(threads))
     for _, graph in zip(range(count_of), probes(1), strict=False):
         counted = count(graph)
         pieces = {line.name: 1.0 for line in counted.lines}
@@ -78,14 +84,15 @@ def test_probes_are_drawn_again_alike_and_are_no_network_of_the_catalogue():
 def test_what_a_machine_obeys_is_found(file):
     """Networks that were not among the probes, against the forms that made the times."""
     machine = find_machine(str(file), 1)
-    device = Device(units=1, ops_per_s=PEAK, bytes_per_s=MEMORY, cache_bytes=1e6)
+    device = Device(units=1, ops_per_s=PEAK, bytes_per_s=MEMORY, cache_bytes=cache(1))
     for name in ("resnet18", "mobilenet_v2", "vit_b_16", "lstm_tagger"):
         graph = find(name).graph(Workload())
         expected = 1e-5 + sum(fresh_pages(graph).values()) * 5e-7
-        for kernel in kernels(count(graph), fused=False):
+        launched = kernels(count(graph), fused=False)
+        for kernel, beside in zip(launched, around(launched), strict=True):
             form = FORMS[module._FORMS.get(kernel.lead.cost_class, "cpu_stream")]
             scalar = kernel.work.vector_flops + TRANSCENDENTAL_FLOPS * kernel.work.transcendentals
-            sizes = sizes_of(form.name, kernel, PEAK, scalar)
+            sizes = sizes_of(form.name, kernel, PEAK, scalar, beside)
             columns = {k: np.array([float(v)]) for k, v in sizes.items()}
             expected += kernel.times * (float(form.parts(told(form), columns, device).total[0]) + 3e-6)
         estimate = predict(graph, machine, Workload(), runtime="eager")

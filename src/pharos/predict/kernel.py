@@ -165,7 +165,7 @@ def _formed(
     scalar = work.vector_flops + TRANSCENDENTAL_FLOPS * work.transcendentals
     if sizes is None:
         sizes = sizes_of(form.name, kernel, machine.vector_peak("fp32").value, scalar, beside)
-    if sizes is None:
+    if sizes is None or not set(form.sizes) <= set(sizes):
         return None
     found = evaluate(form, _constants(curve, device), _correction(curve), sizes, device)
     if found is None:
