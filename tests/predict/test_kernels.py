@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pharos.predict.kernels import FORMS, evaluate
 from pharos.predict.kernels.base import Device, Residual, joined, waves
+from pharos.predict.kernels.cpu import CPU_FORMS
 
 # 100 units of 1 TFLOP/s, 1 TB/s, 10 MB: numbers that a person can divide by.
 DEVICE = Device(units=100, ops_per_s=100e12, bytes_per_s=1e12, cache_bytes=10e6)
@@ -48,6 +49,11 @@ STREAM = {"rows": 1000, "row": 1000, "read": 4e9, "written": 1e9, "work": 0.0}
 GATHER = {"rows": 1000, "row": 100, "written": 1e5, "hits": 0.0}
 CASES = {"gemm": gemm(), "conv": conv(), "prefill": attention(), "decode": attention(queries=1), "stream": STREAM,
          "gather": GATHER}  # fmt: skip
+# What the forms of a CPU ask for, each of some of it.
+CPU = {"macs": 1e8, "inner": 64, "outer": 64, "rows": 1000, "weights": 1e4, "read": 1e6, "written": 1e6,
+       "work": 1e-4, "steps": 10, "since": 1e6, "whole": 1e7, "batch": 4, "c_in": 64, "taps": 9, "groups": 1,
+       "stride": 1, "wide": 28, "row": 64}  # fmt: skip
+CASES |= {form.name: {k: CPU[k] for k in form.sizes} for form in CPU_FORMS}
 
 
 def total(form, sizes, constants=None, device=DEVICE, residual=None):

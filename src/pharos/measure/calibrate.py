@@ -5,7 +5,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -136,20 +137,20 @@ def calibrate(
             tick(what, min((time.perf_counter() - began) / budget, 1.0))
 
     told("ceilings")
-    keep_memory()
-    ceilings = {n: (product_rate(n), copy_rate(n), page_cost(n)) for n in sorted({n for _, n in ways})}
-    taken = [Taken(runtime, n, *ceilings[n]) for runtime, n in ways]
-    until = began + MEASURING * budget
-    pulse, slow = Pulse.taken(0.5), 0
-    number = 0
-    for graph in probes(seed):
-        number += 1
-        for each in taken:
-            slow += pulse.settle(PATIENCE) > SLOW
-            _probe(graph, each, whole=number % WHOLE == 1)
-        told(f"probe {number}: {graph.name.partition('_')[2]}")
-        if time.perf_counter() > until and number >= len(FORMS):
-            break
+    with kept_memory():
+        ceilings = {n: (product_rate(n), copy_rate(n), page_cost(n)) for n in sorted({n for _, n in ways})}
+        taken = [Taken(runtime, n, *ceilings[n]) for runtime, n in ways]
+        until = began + MEASURING * budget
+        pulse, slow = Pulse.taken(0.5), 0
+        number = 0
+        for graph in probes(seed):
+            number += 1
+            for each in taken:
+                slow += pulse.settle(PATIENCE) > SLOW
+                _probe(graph, each, whole=number % WHOLE == 1)
+            told(f"probe {number}: {graph.name.partition('_')[2]}")
+            if time.perf_counter() > until and number >= len(FORMS):
+                break
     runs = []
     for each in taken:
         told(f"fitting {each.runtime}, {each.threads} threads")
@@ -216,18 +217,27 @@ def page_cost(threads: int, count: int = 2**24) -> float:
     return max(sorted(found)[1], 0.0)
 
 
-def keep_memory() -> None:
+@contextmanager
+def kept_memory() -> Iterator[None]:
     """Makes the C library keep what is freed, so that no kernel's time holds pages of fresh memory.
 
-    For the rest of the process, where the library can be told; elsewhere they are part of the times.
+    Where the library can be told; elsewhere they are part of the times. Afterwards it gives back again.
     """
     try:
-        tell = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        tell, trim = library.mallopt, library.malloc_trim
     except (AttributeError, OSError):
+        yield
         return
-    # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+    # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h, then their defaults
     tell(-1, 2**31 - 1)
     tell(-4, 0)
+    try:
+        yield
+    finally:
+        tell(-1, 128 * 1024)
+        tell(-4, 65536)
+        trim(0)
 
 
 def _best(torch: Any, threads: int, call: Callable[[], Any]) -> float:
