@@ -194,3 +194,15 @@ def test_a_message_is_of_bounded_length(tmp_path):
         '{"model_type": "gpt2", "activation_function": "' + "x" * 30_000 + '"}'
     )
     assert fuzz.attempt(tmp_path / "config.json") == "refused"
+
+
+def test_a_list_where_one_number_belongs_is_refused(tmp_path):
+    region = helper.make_node("RoiAlign", ["x", "rois", "at"], ["y"], output_width=[3, 4])
+    graph = helper.make_graph(
+        [region], "g", [info("x", [1, 1, 8, 8]), info("rois", [2, 4]),
+                        helper.make_tensor_value_info("at", TensorProto.INT64, [2])], [info("y", None)],
+    )  # fmt: skip
+    path = tmp_path / "list.onnx"
+    onnx.save(helper.make_model(graph), path)
+    with pytest.raises(InputError, match="output_width must be one number"):
+        from_onnx(path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from pharos.convert.declared import declared
@@ -317,6 +318,8 @@ def call(node: Any, scope: dict[str, str], stem: str = "", over: dict[str, Any] 
                 attributes[a.name] = over[a.ref_attr_name]
         else:
             attributes[a.name] = attribute_of(a)
+            if isinstance(attributes[a.name], list) and a.name in _lone(node.op_type, node.domain):
+                raise InputError(f"attribute {a.name} must be one number, not a list", where=node.name)
     if stem:
         for o in node.output:
             if o:
@@ -330,6 +333,17 @@ def _named(scope: dict[str, str], name: str) -> str:
     """What a name of a body is called in the whole file; "" for an input that is left out."""
     found = scope.get(name)
     return name if found is None else found
+
+
+@cache
+def _lone(kind: str, domain: str) -> frozenset[str]:
+    """Attributes that the standard says are one number; none of an operator that it does not know."""
+    from onnx import defs
+
+    if domain not in ("", "ai.onnx") or not defs.has(kind):
+        return frozenset()
+    one = (defs.OpSchema.AttrType.INT, defs.OpSchema.AttrType.FLOAT)
+    return frozenset(name for name, a in defs.get_schema(kind).attributes.items() if a.type in one)
 
 
 def attribute_of(attribute: Any) -> Any:
