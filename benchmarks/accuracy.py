@@ -11,16 +11,15 @@ on the machine and predicts what it has never run ("zero-shot"); MLSysim is give
 import argparse
 import contextlib
 import json
-import os
 import statistics
 import sys
+import tempfile
 import time
-import traceback
-from collections.abc import Callable
 from math import exp, log
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from apart import in_a_process
 
 from pharos.graph.count import count
 from pharos.graph.graph import Graph
@@ -51,34 +50,6 @@ AIMS = (0.12, 0.18, 0.98)
 LOOKS = 3
 # A run that is predicted to take longer than this is left out, and named.
 LONGEST_S = 1.2
-
-
-def apart(call: Callable[[], Any], limit: float = 180.0) -> Any:
-    """What a call returns in a forked process, or a text that begins with "fails"."""
-    context = get_context("fork")
-    here_end, there_end = context.Pipe(duplex=False)
-
-    def run() -> None:
-        try:
-            there_end.send(call())
-        except BaseException as error:
-            there_end.send(
-                f"fails: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            )
-            if os.environ.get("PHAROS_DEBUG"):
-                traceback.print_exc()
-        os._exit(0)
-
-    child = context.Process(target=run)
-    child.start()
-    there_end.close()
-    try:
-        return here_end.recv() if here_end.poll(limit) else "fails: too long"
-    except EOFError:
-        return "fails: no answer"
-    finally:
-        child.kill()
-        child.join()
 
 
 def measured(graph: Graph, runtime: str, threads: int, best: float) -> dict[str, Any]:
@@ -210,7 +181,7 @@ def page(rows: list[dict[str, Any]], calibration: Calibration, took: str) -> str
         f"{busy}; during the measurements: median "
         f"{statistics.median(r['measured']['others'] for r in rows):.0%}, most "
         f"{max(r['measured']['others'] for r in rows):.0%}",
-        f"- readings of the machine's pulse (a fixed millisecond of work, {1e3 * taken['pulse_s']:.2f} ms at best): more "
+        f"- readings of the machine's pulse (a fixed piece of work, {1e6 * taken['pulse_s']:.0f} us at best): more "
         f"than {SLOW:.0%} of its best before {taken['disturbed']:.0%} of the probes, and through all looks at "
         f"{statistics.mean(r['measured']['disturbed'] for r in rows):.0%} of the runs",
         f"- 80% bands cover {statistics.mean(covered):.0%} of the runs", "",
@@ -281,7 +252,7 @@ def main() -> None:
     threads = (
         tuple(map(int, options.threads.split(","))) if options.threads else tuple(sorted({1, here().cores}))
     )
-    path = options.calibration or Path("calibration.json")
+    path = options.calibration or Path(tempfile.mkdtemp(prefix="pharos-")) / "calibration.json"
     if not (options.calibration and path.is_file()):
         # in a process of its own: this one must never start threads, its children are forked
         def run() -> str:
@@ -290,7 +261,7 @@ def main() -> None:
             return "calibrated"
 
         start = time.perf_counter()
-        print(apart(run, 10 * options.budget), f"in {time.perf_counter() - start:.0f} s", flush=True)
+        print(in_a_process(run, 10 * options.budget), f"in {time.perf_counter() - start:.0f} s", flush=True)
     calibration = find_calibration(str(path))
     stored: dict[str, Any] = {}
     if options.store and options.store.is_file():
@@ -298,7 +269,7 @@ def main() -> None:
             stored |= json.loads(line)
     best = float(calibration.taken["pulse_s"])
     peers: dict[int, Any] = {}
-    rows, left_out, began = [], [], time.perf_counter()
+    rows, left_out = [], []
     for name, batch, runtime, n, graph in cases(options.only, threads):
         key = f"{name} {batch} {runtime} {n}"
         estimate = predict(graph, calibration.at(n), Workload(batch=batch), model=name, runtime=runtime)
@@ -308,7 +279,7 @@ def main() -> None:
             continue
         found, new = stored.get(key), key not in stored
         if found is None:
-            found = {"measured": apart(lambda g=graph, r=runtime, n=n: measured(g, r, n, best))}
+            found = {"measured": in_a_process(lambda g=graph, r=runtime, n=n: measured(g, r, n, best), 180)}
         if not isinstance(found["measured"], str):
             if runtime == "eager" and "neural_cost" not in found:
                 with contextlib.suppress(ImportError):
@@ -316,8 +287,10 @@ def main() -> None:
 
                     assert neural_cost
                     if n not in peers:
-                        peers[n] = apart(lambda n=n: neural_cost_of(n))
-                    found["neural_cost"] = apart(lambda g=graph, n=n: by_neural_cost(g, n, peers[n]))
+                        peers[n] = in_a_process(lambda n=n: neural_cost_of(n), 180)
+                    found["neural_cost"] = in_a_process(
+                        lambda g=graph, n=n: by_neural_cost(g, n, peers[n]), 180
+                    )
             with contextlib.suppress(ImportError):
                 found["mlsysim"] = by_mlsysim(graph, calibration, n, batch)
             if options.store and new:
@@ -336,7 +309,7 @@ def main() -> None:
             f"{key:<40} {m * 1e3:9.3f} ms, predicted {latency.value * 1e3:9.3f} ({latency.value / m - 1:+.0%}) {others}",
             flush=True,
         )
-    took = f"{len(rows)} runs measured in {time.perf_counter() - began:.0f} s"
+    took = f"{len(rows)} runs measured"
     if left_out:
         took += f"; left out: {', '.join(left_out)}"
     shown = summary(rows, "predicted")

@@ -16,12 +16,12 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
-import multiprocessing
-import os
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
+
+from apart import in_a_process
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "counters.md"
@@ -156,34 +156,6 @@ def positional(module: Any, names: list[str]) -> Any:
     return Called()
 
 
-def in_a_process(call: Any, limit: float) -> Any:
-    """What a call returns in a forked process; a text that begins with "fails" if it does not."""
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-
-    def run() -> None:
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        try:
-            theirs.send(call())
-        except BaseException as error:
-            theirs.send(f"fails: {type(error).__name__}: {str(error)[:200]}")
-        theirs.close()
-        os._exit(0)
-
-    process = context.Process(target=run)
-    process.start()
-    theirs.close()
-    try:
-        found = ours.recv() if ours.poll(limit) else f"fails: longer than {limit:g} s"
-    except EOFError:
-        found = "fails: the process died"
-    process.kill()
-    process.join()
-    return found
-
-
 def built(row: Any, device: str) -> Any:
     """The module with zeros for weights, so that nothing but its structure costs time."""
     import torch
@@ -270,7 +242,7 @@ def truth_of(row: Any) -> float | str:
         return row.macs
     found: Any = ""
     for way in (counted, counted_with_gradients, *([counted_unfused] if row.real else [])):
-        found = in_a_process(way, LIMIT_S)
+        found = in_a_process(way, LIMIT_S, silent=True)
         if not isinstance(found, str):
             break
     return found
@@ -281,7 +253,7 @@ def measured(row: Any) -> dict[str, Any]:
     import torch
 
     found: dict[str, Any] = {
-        "pharos": in_a_process(lambda: pharos_of(row), 3 * LIMIT_S),
+        "pharos": in_a_process(lambda: pharos_of(row), 3 * LIMIT_S, silent=True),
         "truth": truth_of(row),
     }
     module, inputs = for_peers(row, "cpu" if row.real else "meta")
@@ -292,7 +264,7 @@ def measured(row: Any) -> dict[str, Any]:
                 parameters, macs = way(module, inputs)
             return [float(parameters), float(macs)]
 
-        found[tool] = in_a_process(call, LIMIT_S)
+        found[tool] = in_a_process(call, LIMIT_S, silent=True)
     return found
 
 
@@ -404,7 +376,9 @@ def main() -> None:
         for line in path.read_text().splitlines():
             stored |= json.loads(line)
     for name in [n for n in stored if options.again and n in ROWS and options.only.lower() in n.lower()]:
-        stored[name] |= {"pharos": in_a_process(lambda name=name: pharos_of(ROWS[name]), 3 * LIMIT_S)}
+        stored[name] |= {
+            "pharos": in_a_process(lambda name=name: pharos_of(ROWS[name]), 3 * LIMIT_S, silent=True)
+        }
     part, parts = map(int, options.part.split("/"))
     wanted = [n for n in ROWS if options.only.lower() in n.lower()]
     for name in wanted[part - 1 :: parts]:

@@ -65,7 +65,7 @@ def machine_of(name: str) -> Machine:
 def calibrated(name: str, trials: list[Trial]) -> Profile:
     """The prior of GPUs with the curves that were fitted on the device's own kernels in front."""
     return _in_front(
-        name, [(t.case.cost_class, _curve(t, "")) for t in shipped(trials) if t.case.device == name]
+        name, [(t.case.cost_class, read_curve(t, "")) for t in shipped(trials) if t.case.device == name]
     )
 
 
@@ -87,7 +87,7 @@ def _in_front(name: str, curves: list[tuple[str, Any]]) -> Profile:
     base = profile_of(replace(find_machine("nvidia_l4"), id="none"))
     classes = {k: tuple(c for c in v if c.form is None) for k, v in base.classes.items()}
     for kind, entry in curves:
-        classes[kind] = (profiles._curve(dict(entry), ""), *classes.get(kind, ()))
+        classes[kind] = (profiles.read_curve(dict(entry), ""), *classes.get(kind, ()))
     return Profile(id=name, classes=classes, runtimes=base.runtimes, energy=None)
 
 

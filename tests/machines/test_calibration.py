@@ -1,7 +1,6 @@
 """Calibration: a machine that obeys the forms is found out, its file is read back, and bad files are told."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -97,6 +96,8 @@ def test_what_a_machine_obeys_is_found(file):
             expected += kernel.times * (float(form.parts(told(form), columns, device).total[0]) + 3e-6)
         estimate = predict(graph, machine, Workload(), runtime="eager")
         assert estimate.latency.value == pytest.approx(expected, rel=0.15), name
+        # the figure comes of a fit to what was measured, and says so
+        assert {e.kind.value for e in estimate.latency.evidence} >= {"fitted", "measured"}
 
 
 def test_threads_and_runtimes_are_those_calibrated(file):
@@ -168,7 +169,7 @@ def test_a_failed_write_leaves_the_old_file(file, tmp_path):
     with pytest.raises(TypeError):
         write(broken, old)
     assert old.read_text() == "old"
-    assert asdict(Noise(0.1, None)) == {"others": 0.1, "pressure": None}
+    assert [p.name for p in tmp_path.iterdir()] == ["here.json"]
 
 
 def test_this_machine_for_real(tmp_path):

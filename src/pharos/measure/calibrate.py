@@ -376,7 +376,7 @@ def _entry(found: Fitted) -> dict[str, Any]:
         # where too few were timed to leave any out, nothing is known of the error but that it may be large
         "error": round(found.errors["all"], 4) if np.isfinite(found.errors["all"]) else UNKNOWN,
         "rows": found.rows,
-        "known": "measured",
+        "known": "fitted",
     }
     if found.residual is not None:
         residual = found.residual
@@ -450,10 +450,11 @@ def write(found: Found, path: Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
+    text = json.dumps(found.data)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-            json.dump(found.data, file)
+            file.write(text)
         os.replace(file.name, path)
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from None

@@ -81,7 +81,7 @@ def here() -> Here:
         cpu=info.get("model name") or platform.processor() or platform.machine(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         threads_per_core=_threads_per_core(),
-        instructions=tuple(f for f in (*WIDTHS, *SHOWN) if f in flags),
+        instructions=tuple(f for f in dict.fromkeys((*WIDTHS, *SHOWN)) if f in flags),
         clock_hz=_clock(info),
         caches=_caches(),
         memory_bytes=_memory(),

@@ -1,4 +1,4 @@
-"""Pulse: whether this machine runs at its usual speed just now, by a fixed piece of work of a millisecond.
+"""Pulse: whether this machine runs at its usual speed just now, by a fixed piece of work.
 
 Neighbours on the same host, and clocks that fall, slow a machine down without its own system seeing it.
 """

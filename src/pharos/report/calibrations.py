@@ -37,8 +37,9 @@ def print_calibration(console: Console, found: Found, path: str) -> None:
     for run in runs:
         host = run["host"]
         between = host["call_s"] + host["kernel_s"]
+        cores = f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
         console.print(
-            f"  {run['runtime']}, {run['threads']} threads: {fmt(run['ops_per_s'], 'FLOP/s')}, "
+            f"  {run['runtime']}, {cores}: {fmt(run['ops_per_s'], 'FLOP/s')}, "
             f"{fmt(run['bytes_per_s'], 'B/s')}, {fmt(between, 's')} to start a call"
         )
     names = list(dict.fromkeys(name for run in runs for name in run["classes"] if "." not in name))
