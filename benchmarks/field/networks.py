@@ -65,7 +65,7 @@ def machine_of(name: str) -> Machine:
 def calibrated(name: str, trials: list[Trial]) -> Profile:
     """The prior of GPUs with the curves that were fitted on the device's own kernels in front."""
     return _in_front(
-        name, [(t.case.cost_class, read_curve(t, "")) for t in shipped(trials) if t.case.device == name]
+        name, [(t.case.cost_class, _curve(t, "")) for t in shipped(trials) if t.case.device == name]
     )
 
 

@@ -73,7 +73,7 @@ def write_machines(trials: list[Trial]) -> None:
                     and one.case.device == "a100_40"
                     and one.case.cost_class == "attention"
                 ):
-                    curves.setdefault(one.case.cost_class, []).append(read_curve(one, how))
+                    curves.setdefault(one.case.cost_class, []).append(_curve(one, how))
         if not curves:
             continue
         for kind, made in curves.items():
@@ -126,7 +126,7 @@ def _alone(constants: Any, kind: str) -> dict[str, float]:
     return {**constants, "launch_us": LAUNCH_US[form] if launch > 4 * LAUNCH_US[form] else launch}
 
 
-def read_curve(one: Trial, how: str) -> CommentedMap:
+def _curve(one: Trial, how: str) -> CommentedMap:
     case, found = one.case, one.fitted
     entry = CommentedMap()
     kind, types, phase, narrow = curve_key(case)
