@@ -1,6 +1,7 @@
 """Calibration: a machine that obeys the forms is found out, its file is read back, and bad files are told."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from pharos.machines.calibration import find_calibration
 from pharos.machines.machine import find_machine
 from pharos.machines.profile import profile_of
 from pharos.measure import calibrate as module
-from pharos.measure.calibrate import Found, Taken, calibrate, host_of, points_of, write
+from pharos.measure.calibrate import Found, Taken, Timed, calibrate, host_of, timed_of, write
 from pharos.measure.here import Noise, here
 from pharos.measure.probes import probes
+from pharos.measure.pulse import Beat, Pulse
 from pharos.models.registry import find, names
 from pharos.passes.fuse import around, kernels
 from pharos.passes.heap import fresh_pages
@@ -41,23 +43,33 @@ def cache(threads):
     return float(machine.caches.get("L2", 2**20)) * threads / max(machine.cores, 1)
 
 
+USUAL, ROUNDS = Beat(4e-5, 1e-5), 5
+
+
 def obeying(count_of=60, runtime="eager", threads=1):
-    """What is measured on a machine whose kernels take what the forms say, with 2% of noise."""
+    """What is measured on a machine whose kernels take what the forms say, with 2% of noise; it runs at other
+    speeds for a while, which its pulse tells."""
     rng = np.random.default_rng(0)
-    taken = Taken(runtime, threads, PEAK, MEMORY, 5e-7)
+    taken = Taken(runtime, threads, PEAK, MEMORY, 5e-7, Pulse(threads, [], ()))
     device = Device(units=threads, ops_per_s=PEAK, bytes_per_s=MEMORY, cache_bytes=cache(threads))
     for _, graph in zip(range(count_of), probes(1), strict=False):
         counted = count(graph)
-        pieces = {line.name: 1.0 for line in counted.lines}
-        found = []
-        for cost_class, kind, sizes, _ in points_of(counted, pieces, taken):
-            form = FORMS[module._FORMS.get(cost_class, "cpu_stream")]
-            columns = {k: np.array([v]) for k, v in sizes.items()}
+        slow = np.exp(np.abs(rng.normal(0, 0.3, ROUNDS)) * rng.choice((0, 0, 1)))
+        beats = [Beat(USUAL.alone * s**2, USUAL.together * s) for s in slow]
+        taken.pulse.taken += beats
+        pieces = {line.name: [1.0] * ROUNDS for line in counted.lines}
+        apart, found = 0.0, timed_of(graph.name, counted, pieces, beats, taken)
+        for each in found:
+            form = FORMS[module._FORMS.get(each.cost_class, "cpu_stream")]
+            columns = {k: np.array([v]) for k, v in each.sizes.items()}
             seconds = float(form.parts(told(form), columns, device).total[0]) * rng.lognormal(0, 0.02)
-            found.append((cost_class, kind, sizes, seconds))
-        taken.points += [module.Point(graph.name, *p) for p in found]
-        apart = sum(p[3] for p in found)
-        taken.whole.append((len(found), 0, apart + 1e-5 + 3e-6 * len(found), apart))
+            each.seconds[:] = seconds * slow
+            apart += seconds
+        taken.timed += found
+        whole = (apart + 1e-5 + 3e-6 * len(found)) * slow
+        sizes = {"kernels": len(found), "views": 0.0}
+        taken.calls.append(Timed(graph.name, "call", runtime, sizes, [*whole], beats))
+    taken.settle()
     return taken
 
 
@@ -98,6 +110,18 @@ def test_what_a_machine_obeys_is_found(file):
         assert estimate.latency.value == pytest.approx(expected, rel=0.15), name
         # the figure comes of a fit to what was measured, and says so
         assert {e.kind.value for e in estimate.latency.evidence} >= {"fitted", "measured"}
+
+
+def test_a_prediction_at_a_slower_pace(file):
+    """A machine whose pulse takes twice as long on all cores, four times on one, takes twice as long."""
+    graph, calibration = find("resnet18").graph(Workload()), find_calibration(str(file))
+    pace = calibration.pace("eager", 1, (4 * USUAL.alone, 2 * USUAL.together))
+    assert pace == pytest.approx((4, 2), rel=0.01)
+    machine = calibration.at(1)
+    usual = predict(graph, machine, Workload(), runtime="eager").latency.value
+    slow = predict(graph, replace(machine, pace=pace), Workload(), runtime="eager").latency.value
+    assert slow == pytest.approx(2 * usual, rel=0.1)
+    assert calibration.pace("compiled", 1, (1.0, 1.0)) == ()
 
 
 def test_threads_and_runtimes_are_those_calibrated(file):

@@ -1,7 +1,7 @@
 """Calibration: what `pharos calibrate` found on a machine, as a file that can be shared, read back."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,7 @@ class Run:
         classes: curves by operator class, or by class and kind ("elementwise.gelu").
         host: seconds a call (`call_s`), a kernel (`kernel_s`) and a view (`view_s`) take beside the kernels.
         ops_per_s, bytes_per_s: the best rates of a large product and of a large copy.
+        pulse_s: the machine's usual pulse while it was calibrated, of one core and of all in use together.
     """
 
     runtime: str
@@ -32,6 +33,7 @@ class Run:
     host: dict[str, Any]
     ops_per_s: float
     bytes_per_s: float
+    pulse_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,16 @@ class Calibration:
             vector_peaks={"fp32": Known(value=run.ops_per_s, evidence=proof)},
             bandwidth_bytes_per_s=Known(value=run.bytes_per_s, evidence=proof), calibration=self.path,
         )  # fmt: skip
+
+    def pace(self, runtime: str, threads: int, pulse_s: Sequence[float]) -> tuple[float, ...]:
+        """How many times longer a pulse takes than the usual one of a runtime's calibration.
+
+        Args:
+            pulse_s: of one core and of all in use, as the calibration took it.
+        """
+        run = next((r for r in self.runs if (r.runtime, r.threads) == (runtime, threads)), None)
+        known = run.pulse_s if run is not None else ()
+        return tuple([now / usual for now, usual in zip(pulse_s, known, strict=True)]) if known else ()
 
     def evidence(self, what: str) -> Evidence:
         """How a figure of it is known."""
@@ -140,4 +152,5 @@ def _run(data: Mapping[str, Any], machine: Machine, at: str) -> Run:
     return Run(
         runtime=str(data["runtime"]), threads=int(data["threads"]), classes=classes, host=dict(data["host"]),
         ops_per_s=float(data["ops_per_s"]), bytes_per_s=float(data["bytes_per_s"]),
+        pulse_s=tuple(map(float, data.get("pulse_s") or ())),
     )  # fmt: skip

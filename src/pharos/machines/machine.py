@@ -70,6 +70,8 @@ class Machine:
     disagreements: tuple[str, ...] = ()
     # The file of its calibration, whose curves then apply.
     calibration: str = ""
+    # How many times longer its pulse takes now than while it was calibrated, of one core and of all together.
+    pace: tuple[float, ...] = ()
 
     @property
     def capacity_bytes(self) -> Known:

@@ -36,6 +36,7 @@ class Curve:
             `predict.kernel`, whose constants are the ones above.
         anchors: instead of constants, those of several devices with their figures, to be blended for this
             one by `predict.kernels.base.blend`.
+        slows: powers by which it takes longer with a machine's pace; see `Machine.pace`.
     """
 
     compute: float
@@ -55,6 +56,7 @@ class Curve:
     peak_dtype: str | None = None
     dtypes: tuple[str, ...] = ()
     phase: str | None = None
+    slows: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,7 @@ def read_curve(data: Mapping[str, Any], source: str) -> Curve:
         peak_dtype=data.get("peak_dtype"),
         dtypes=tuple(data.get("dtypes") or ()),
         phase=data.get("phase"),
+        slows=tuple(map(float, data.get("slows") or ())),
     )
 
 

@@ -1,6 +1,7 @@
 """Calibrate: the profile of the machine that Pharos runs on, from probes timed through its runtimes."""
 
 import ctypes
+import itertools
 import json
 import os
 import tempfile
@@ -23,8 +24,8 @@ from pharos.machines.machine import HERE
 from pharos.measure.fit import Fitted, Rows, conformal, fit
 from pharos.measure.here import Here, Noise, here, noise
 from pharos.measure.probes import probes
-from pharos.measure.pulse import SLOW, Pulse
-from pharos.measure.runs import middle, runnable
+from pharos.measure.pulse import EXPECTED, Beat, Pulse, beside, between, sensitivity, steady
+from pharos.measure.runs import Runnable, middle, prepared
 from pharos.measure.timing import interleaved
 from pharos.passes.fuse import around, kernels
 from pharos.passes.heap import PAGE
@@ -40,13 +41,11 @@ MEASURING = 0.8
 # Share of the cores that others may take before a calibration is refused.
 BUSY = 0.35
 # Seconds that the operators of a probe are run for, and the fewest and most times.
-SECONDS, LEAST, MOST = 0.06, 5, 40
-# Times are taken here among their samples, where little disturbed them; what usually does is a factor.
-UNDISTURBED = 0.3
-# Seconds that a probe waits for a machine that its host has slowed down.
-PATIENCE = 0.15
+SECONDS, LEAST, MOST = 0.03, 5, 15
 # Every so many probes the call as a whole is timed too, which tells the time between kernels.
 WHOLE = 3
+# A pulse that takes so many times longer than the usual one is that of a disturbed machine.
+DISTURBED = 1.25
 RUNTIMES = {"eager": "torch", "onnxruntime": "onnxruntime"}
 _FORMS = {"gemm": "cpu_gemm", "attention": "cpu_attention", "recurrence": "cpu_recurrence",
           **dict.fromkeys(("conv", "pointwise", "grouped_conv", "depthwise"), "cpu_conv")}  # fmt: skip
@@ -67,15 +66,30 @@ class Point:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A kernel of a probe with its class, kind and sizes, or a whole call: seconds of every run and the pulse
+    beside it."""
+
+    probe: str
+    cost_class: str
+    kind: str
+    sizes: dict[str, float]
+    seconds: list[float]
+    beats: list[Beat]
+
+
 @dataclass(slots=True)
 class Taken:
     """What was measured of a runtime with some threads.
 
     Args:
-        whole: of each probe, kernels, views, seconds of a call, and of its kernels together.
-        usual: of each, the median of its samples in what it takes undisturbed.
+        timed: of kernels, as they were timed; calls: of whole calls, with kernels and views in their sizes.
         ops_per_s, bytes_per_s: best rates of a large product and a large copy.
         page_s: what the first touch of a page costs.
+        points, whole: the same at the usual pulse, once all was timed; of each whole call, kernels, views,
+            its seconds, and those of its kernels together.
+        slows: by class of operator, and "call", how it slows with the pulse.
     """
 
     runtime: str
@@ -83,9 +97,46 @@ class Taken:
     ops_per_s: float
     bytes_per_s: float
     page_s: float
+    pulse: Pulse
+    timed: list[Timed] = field(default_factory=list)
+    calls: list[Timed] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     whole: list[tuple[int, int, float, float]] = field(default_factory=list)
-    usual: list[float] = field(default_factory=list)
+    slows: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def usual(self) -> Beat:
+        """The machine's usual pulse while it was calibrated."""
+        return self.pulse.usual()
+
+    def settle(self) -> None:
+        """Brings everything to the usual pulse."""
+        usual = self.usual
+        by_class: dict[str, list[Timed]] = {}
+        for each in (*self.timed, *self.calls):
+            by_class.setdefault(each.cost_class, []).append(each)
+        self.slows = {
+            name: sensitivity([(t.seconds, t.beats) for t in some]) for name, some in by_class.items()
+        }
+
+        def at_rest(each: Timed) -> float:
+            return middle(steady(each.seconds, each.beats, usual, self.slows[each.cost_class]))
+
+        self.points = [Point(t.probe, t.cost_class, t.kind, t.sizes, at_rest(t)) for t in self.timed]
+        apart: dict[str, float] = {}
+        for point in self.points:
+            apart[point.probe] = apart.get(point.probe, 0.0) + point.seconds
+        self.whole = [
+            (int(t.sizes["kernels"]), int(t.sizes["views"]), at_rest(t), apart[t.probe])
+            for t in self.calls
+            if t.probe in apart
+        ]
+
+    @property
+    def disturbed(self) -> float:
+        """Share of the pulses that were much slower than usual."""
+        usual = self.usual
+        return float(np.mean([max(b.over(usual)) > DISTURBED for b in self.pulse.taken]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,26 +190,28 @@ def calibrate(
     told("ceilings")
     with kept_memory():
         ceilings = {n: (product_rate(n), copy_rate(n), page_cost(n)) for n in sorted({n for _, n in ways})}
-        taken = [Taken(runtime, n, *ceilings[n]) for runtime, n in ways]
+        taken = [
+            Taken(runtime, n, *ceilings[n], Pulse.of(n if runtime == "eager" else 1)) for runtime, n in ways
+        ]
         until = began + MEASURING * budget
-        pulse, slow = Pulse.taken(0.5), 0
         number = 0
         for graph in probes(seed):
             number += 1
-            for each in taken:
-                slow += pulse.settle(PATIENCE) > SLOW
-                _probe(graph, each, whole=number % WHOLE == 1)
+            with prepared(graph) as ready:
+                for each in taken:
+                    _probe(graph, ready, each, whole=number % WHOLE == 1)
             told(f"probe {number}: {graph.name.partition('_')[2]}")
             if time.perf_counter() > until and number >= len(FORMS):
                 break
     runs = []
     for each in taken:
         told(f"fitting {each.runtime}, {each.threads} threads")
+        each.settle()
         runs.append(_fitted(each, machine))
     after = noise(0.3)
     told("done")
     data = _data(machine, before, after, runs, taken, number, budget, seed)
-    data["taken"] |= {"pulse_s": pulse.best, "disturbed": slow / (number * len(taken))}
+    data["taken"]["disturbed"] = float(np.mean([each.disturbed for each in taken]))
     return Found(data, before, after)
 
 
@@ -249,44 +302,50 @@ def _best(torch: Any, threads: int, call: Callable[[], Any]) -> float:
         torch.set_num_threads(before)
 
 
-def _probe(graph: Graph, taken: Taken, *, whole: bool) -> None:
-    """Adds a probe's operators, and now and then the time between them."""
-    counted = count(graph)
-    with runnable(graph, taken.runtime, taken.threads) as made:
-        assert made.pieces is not None
-        # how often follows from a guess of what once takes
-        once = counted.flops / taken.ops_per_s + counted.traffic_per_op / taken.bytes_per_s + 1e-5
-        assert isinstance(once, float)
-        timed = (
-            interleaved({"it": made.call}, seconds=2 * SECONDS, least=5, most=MOST)["it"] if whole else None
-        )
-        pieces = made.pieces(max(LEAST, min(int(SECONDS / once), MOST)), UNDISTURBED)
-    points = points_of(counted, pieces, taken)
-    taken.points += [Point(graph.name, *p) for p in points]
-    if timed is not None:
-        call_s = middle(list(timed.samples), UNDISTURBED)
-        taken.usual.append(timed.median / call_s)
+def _probe(
+    graph: Graph, ready: Callable[[str, int], Runnable], taken: Taken, *, whole: bool
+) -> None:  # fmt: skip
+    """Times a probe's operators, and now and then the whole of it."""
+    counted, made = count(graph), ready(taken.runtime, taken.threads)
+    assert made.samples is not None
+    # how often follows from a guess of what once takes
+    once = counted.flops / taken.ops_per_s + counted.traffic_per_op / taken.bytes_per_s + 1e-5
+    assert isinstance(once, float)
+    beats: list[Beat] = []
+    rounds = max(LEAST, min(int(SECONDS / once), MOST))
+    pieces = made.samples(rounds, lambda: beats.append(taken.pulse.beat()))
+    beats.append(taken.pulse.beat())
+    held = [between(a, b) for a, b in itertools.pairwise(beats)]
+    found = timed_of(graph.name, counted, pieces, held, taken)
+    taken.timed += found
+    if whole and found:
+        seconds, beats, _ = beside(made.call, taken.pulse, seconds=2 * SECONDS)
         views = sum(int(line.times) for line in counted.lines if line.cost_class == "view")
-        taken.whole.append((len(points), views, call_s, sum(seconds for *_, seconds in points)))
+        sizes = {"kernels": float(len(found)), "views": float(views)}
+        taken.calls.append(Timed(graph.name, "call", taken.runtime, sizes, seconds, beats))
 
 
-def points_of(
-    counted: Count, pieces: Mapping[str, float], taken: Taken
-) -> list[tuple[str, str, dict[str, float], float]]:
-    """(class, kind, sizes, seconds) of every kernel that was timed."""
+def timed_of(
+    probe: str, counted: Count, pieces: Mapping[str, Sequence[float]], beats: Sequence[Beat], taken: Taken
+) -> list[Timed]:
+    """Every kernel that was timed, with its sizes; rounds that are not those of the pulses are left out."""
     found = []
     ours = kernels(counted, fused=taken.runtime != "eager")
-    for kernel, beside in zip(ours, around(ours), strict=True):
-        seconds = sum(pieces.get(line.name, 0.0) for line in kernel.lines)
-        if seconds <= 0:
+    for kernel, near in zip(ours, around(ours), strict=True):
+        inside = [pieces[line.name] for line in kernel.lines if line.name in pieces]
+        # operators that ran a number of times of their own are not this kernel's alone
+        seconds = [
+            float(sum(each)) for each in zip(*[s for s in inside if len(s) == len(beats)], strict=True)
+        ]
+        if not seconds or min(seconds) <= 0:
             continue
         cost_class = kernel.lead.cost_class
         scalar = kernel.work.vector_flops + TRANSCENDENTAL_FLOPS * kernel.work.transcendentals
-        sizes = sizes_of(_FORMS.get(cost_class, "cpu_stream"), kernel, taken.ops_per_s, scalar, beside)
+        sizes = sizes_of(_FORMS.get(cost_class, "cpu_stream"), kernel, taken.ops_per_s, scalar, near)
         if sizes is None:
             continue
         plain = {k: float(v) for k, v in sizes.items()}  # type: ignore[arg-type]
-        found.append((cost_class, variant(kernel.lead.node.op), plain, seconds))
+        found.append(Timed(probe, cost_class, variant(kernel.lead.node.op), plain, seconds, list(beats)))
     return found
 
 
@@ -331,13 +390,18 @@ def _fitted(taken: Taken, machine: Here) -> dict[str, Any]:
                 classes[f"{cost_class}.{kind}"] = entry(_fit(form, alike, device, whole.constants), alike)
     if "elementwise" not in classes:
         classes["elementwise"] = [_entry(bases["cpu_stream"])]
+    for name, entries in classes.items():
+        slows = taken.slows.get(name.partition(".")[0], EXPECTED)
+        for each in entries:
+            each["slows"] = [round(s, 3) for s in slows]
     return {
         "runtime": taken.runtime, "threads": taken.threads, "ops_per_s": taken.ops_per_s,
         "bytes_per_s": taken.bytes_per_s, "cache_bytes": cache_bytes,
         "host": {
-            **host_of(taken.whole), "page_s": taken.page_s,
-            "error": round(_whole_error(taken, left_out), 4), "usual": float(np.median(taken.usual or [1.0])),
+            **host_of(taken.whole), "page_s": taken.page_s, "error": round(_whole_error(taken, left_out), 4),
+            "slows": list(taken.slows.get("call", EXPECTED)),
         },
+        "pulse_s": [taken.usual.alone, taken.usual.together],
         "classes": classes,
     }  # fmt: skip
 

@@ -89,7 +89,7 @@ def measure(
         with runnable(graph, runtime, cores) as made:
             timing = interleaved({"whole": made.call}, seconds=seconds, tick=tick)["whole"]
             rounds = max(3, min(int(seconds / max(timing.median, 1e-6)), 50))
-            pieces = made.pieces(rounds) if made.pieces is not None else {}
+            pieces = made.pieces(rounds)
             peak = peak_resident(made.call)
             energy = _energy(made.call, timing.median)
     rows = _rows(counted, pieces, estimate, fused=runtime == "onnxruntime" and not unique)

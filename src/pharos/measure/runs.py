@@ -4,8 +4,8 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,21 @@ class Runnable:
     """A graph ready to be run.
 
     Args:
-        call: runs it once; pieces: runs it some times and gives seconds by name of an operator, at a quantile
-            (the median) of them, None where the runtime does not tell them apart.
+        call: runs it once; samples: runs it some times and gives the seconds of every run by name of an
+            operator, after calling what it is given before each; None where they cannot be told apart.
         module, inputs: what is called with what, of PyTorch.
     """
 
     runtime: str
     call: Callable[[], Any]
-    pieces: Callable[..., dict[str, float]] | None
+    samples: Callable[..., dict[str, list[float]]] | None
     module: Any = None
     inputs: Any = ()
+
+    def pieces(self, rounds: int) -> dict[str, float]:
+        """Usual seconds of every operator; none where the runtime does not tell them apart."""
+        found = self.samples(rounds) if self.samples is not None else {}
+        return {name: middle(seconds) for name, seconds in found.items()}
 
 
 @contextmanager
@@ -42,20 +47,38 @@ def runnable(graph: Graph, runtime: str, threads: int, seed: int = 0) -> Iterato
         UnknownName: another runtime.
         InputError: its library is missing, or the graph has sizes that are no numbers.
     """
-    if runtime not in RUNTIMES:
-        raise unknown("runtime to measure", runtime, RUNTIMES)
-    if not all(is_int(s) for v in graph.inputs for s in v.shape):
-        raise InputError("has sizes that are no numbers", where=graph.name)
-    if runtime == "onnxruntime":
-        with _onnxruntime(graph, threads, seed) as made:
-            yield made
-        return
-    with _torch(graph, runtime, threads, seed) as made:
-        yield made
+    with prepared(graph, seed) as ready:
+        yield ready(runtime, threads)
 
 
 @contextmanager
-def _torch(graph: Graph, runtime: str, threads: int, seed: int) -> Iterator[Runnable]:
+def prepared(graph: Graph, seed: int = 0) -> Iterator[Callable[[str, int], Runnable]]:
+    """As `runnable`, for several runtimes and numbers of threads in turn: weights are made once a runtime.
+
+    What was made ready last is what may be run.
+    """
+    if not all(is_int(s) for v in graph.inputs for s in v.shape):
+        raise InputError("has sizes that are no numbers", where=graph.name)
+    kept: dict[str, Any] = {}
+    with ExitStack() as stack:
+
+        def ready(runtime: str, threads: int) -> Runnable:
+            if runtime not in RUNTIMES:
+                raise unknown("runtime to measure", runtime, RUNTIMES)
+            if runtime == "onnxruntime":
+                if "onnx" not in kept:
+                    kept["onnx"] = stack.enter_context(_exported(graph, seed))
+                return _onnxruntime(kept["onnx"], threads)
+            if "torch" not in kept:
+                kept["torch"] = stack.enter_context(_built(graph, seed))
+            return _torch(graph, runtime, threads, *kept["torch"])
+
+        yield ready
+
+
+@contextmanager
+def _built(graph: Graph, seed: int) -> Iterator[tuple[Any, list[Any]]]:
+    """The module and its inputs; the number of threads is put back at the end."""
     from pharos.convert.to_torch import to_torch
 
     try:
@@ -63,26 +86,31 @@ def _torch(graph: Graph, runtime: str, threads: int, seed: int) -> Iterator[Runn
     except ModuleNotFoundError:
         raise InputError("measuring needs torch", hint="pip install 'pharos-nn[torch]'") from None
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    module = to_torch(graph).eval()
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
+    module = module.to(kinds.get(graph.precision.weights, torch.float32))
     try:
-        torch.manual_seed(seed)
-        module = to_torch(graph).eval()
-        kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
-        module = module.to(kinds.get(graph.precision.weights, torch.float32))
-        inputs = _torch_inputs(torch, graph, kinds)
-        called = torch.compile(module) if runtime == "compiled" else module
-
-        def call() -> Any:
-            with torch.inference_mode():
-                return called(*inputs)
-
-        def pieces(rounds: int, at: float = 0.5) -> dict[str, float]:
-            with torch.inference_mode():
-                return _stepwise(graph, module, inputs, rounds, at)
-
-        yield Runnable(runtime, call, None if runtime == "compiled" else pieces, called, inputs)
+        yield module, _torch_inputs(torch, graph, kinds)
     finally:
         torch.set_num_threads(before)
+
+
+def _torch(graph: Graph, runtime: str, threads: int, module: Any, inputs: list[Any]) -> Runnable:
+    import torch
+
+    torch.set_num_threads(threads)
+    called = torch.compile(module) if runtime == "compiled" else module
+
+    def call() -> Any:
+        with torch.inference_mode():
+            return called(*inputs)
+
+    def samples(rounds: int, before: Callable[[], Any] | None = None) -> dict[str, list[float]]:
+        with torch.inference_mode():
+            return _stepwise(graph, module, inputs, rounds, before)
+
+    return Runnable(runtime, call, None if runtime == "compiled" else samples, called, inputs)
 
 
 def _torch_inputs(torch: Any, graph: Graph, kinds: dict[str, Any]) -> list[Any]:
@@ -105,8 +133,11 @@ def _smallest_table(graph: Graph) -> int:
     return max(min([int(t) for t in tables if t is not None], default=100), 1)
 
 
-def _stepwise(graph: Graph, module: Any, inputs: list[Any], rounds: int, at: float) -> dict[str, float]:
-    """Usual seconds of every operator, run one by one; values die after their last use."""
+def _stepwise(
+    graph: Graph, module: Any, inputs: list[Any], rounds: int, before: Callable[[], Any] | None
+) -> dict[str, list[float]]:
+    """Seconds of every operator, run one by one, in each round but a first; values die with their
+    last use."""
     plain = graph.expanded()
     nodes = [n for n in plain.nodes if isinstance(n, Node)]
     last: dict[str, int] = {}
@@ -117,6 +148,8 @@ def _stepwise(graph: Graph, module: Any, inputs: list[Any], rounds: int, at: flo
     taken: list[list[float]] = [[] for _ in nodes]
     clock = time.perf_counter
     for turn in range(rounds + 1):
+        if turn and before is not None:
+            before()
         values = dict(zip((v.name for v in graph.inputs), inputs, strict=True))
         for i, node in enumerate(nodes):
             given = [values[name] for name in node.inputs]
@@ -130,27 +163,23 @@ def _stepwise(graph: Graph, module: Any, inputs: list[Any], rounds: int, at: flo
                 values.pop(name, None)
             if turn:
                 taken[i].append(passed)
-    return {node.name: middle(seconds, at) for node, seconds in zip(nodes, taken, strict=True)}
+    return {node.name: seconds for node, seconds in zip(nodes, taken, strict=True)}
 
 
-def middle(samples: list[float], at: float = 0.5) -> float:
-    """Mean of the half of the samples around a quantile (a quarter on either side, as far as there are any):
-    finer than a median where a clock ticks in microseconds."""
+def middle(samples: Sequence[float]) -> float:
+    """Mean of the middle half of the samples: finer than a median where a clock ticks in microseconds."""
     ordered = sorted(samples)
-    low, high = int(max(at - 0.25, 0.0) * len(ordered)), int(-(-(min(at + 0.25, 1.0) * len(ordered)) // 1))
+    low, high = len(ordered) // 4, -(-3 * len(ordered) // 4)
     kept = ordered[low : max(high, low + 1)]
     return sum(kept) / len(kept)
 
 
 @contextmanager
-def _onnxruntime(graph: Graph, threads: int, seed: int) -> Iterator[Runnable]:
-    from pharos.convert.to_onnx import to_onnx
-
-    try:
-        import onnxruntime
-    except ModuleNotFoundError:
-        raise InputError("measuring needs onnxruntime", hint="pip install onnxruntime") from None
+def _exported(graph: Graph, seed: int) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The file of the graph as ONNX with random weights, and its inputs."""
     import numpy as np
+
+    from pharos.convert.to_onnx import to_onnx
 
     generator = np.random.default_rng(seed)
     rows = _smallest_table(graph)
@@ -165,34 +194,45 @@ def _onnxruntime(graph: Graph, threads: int, seed: int) -> Iterator[Runnable]:
         else:
             feeds[value.name] = generator.integers(0, rows, value.shape)
     with tempfile.TemporaryDirectory(prefix="pharos-") as folder:
-        path = to_onnx(graph, Path(folder) / "model.onnx", "random")
-
-        def session(profile: bool) -> Any:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-            options.log_severity_level = 3
-            options.enable_profiling = profile
-            options.profile_file_prefix = str(Path(folder) / "profile")
-            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-        made: list[Any] = []
-
-        def call() -> Any:
-            if not made:
-                made.append(session(False))
-            return made[0].run(None, feeds)
-
-        def pieces(rounds: int, at: float = 0.5) -> dict[str, float]:
-            watched = session(True)
-            for _ in range(rounds + 1):
-                watched.run(None, feeds)
-            return _profiled(Path(watched.end_profiling()), rounds, at)
-
-        yield Runnable("onnxruntime", call, pieces)
+        yield to_onnx(graph, Path(folder) / "model.onnx", "random"), feeds
 
 
-def _profiled(path: Path, rounds: int, at: float) -> dict[str, float]:
-    """Median seconds by node from ONNX Runtime's trace; what it fused is under the node it is named after."""
+def _onnxruntime(made: tuple[Path, dict[str, Any]], threads: int) -> Runnable:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise InputError("measuring needs onnxruntime", hint="pip install onnxruntime") from None
+    path, feeds = made
+
+    def session(profile: bool) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        options.enable_profiling = profile
+        options.profile_file_prefix = str(path.parent / "profile")
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    running: list[Any] = []
+
+    def call() -> Any:
+        if not running:
+            running.append(session(False))
+        return running[0].run(None, feeds)
+
+    def samples(rounds: int, before: Callable[[], Any] | None = None) -> dict[str, list[float]]:
+        watched = session(True)
+        for turn in range(rounds + 1):
+            if turn and before is not None:
+                before()
+            watched.run(None, feeds)
+        return _profiled(Path(watched.end_profiling()), rounds)
+
+    return Runnable("onnxruntime", call, samples)
+
+
+def _profiled(path: Path, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each round by node from ONNX Runtime's trace; what it fused is under the node it is named
+    after."""
     taken: dict[str, list[float]] = {}
     for event in json.loads(path.read_text()):
         name = event.get("name", "")
@@ -204,6 +244,5 @@ def _profiled(path: Path, rounds: int, at: float) -> dict[str, float]:
         # several ONNX nodes may do the work of one operator: they run as often each
         each = max(len(seconds) // (rounds + 1), 1)
         later = seconds[each:] or seconds
-        sums = [sum(later[i : i + each]) for i in range(0, len(later), each)]
-        found[node] = middle(sums, at)
+        found[node] = [sum(later[i : i + each]) for i in range(0, len(later), each)]
     return found

@@ -13,7 +13,7 @@ from pharos.passes.fuse import Kernel, around, kernels
 from pharos.passes.heap import fresh_pages
 from pharos.passes.memory import Arena, arena, is_numeric
 from pharos.predict.energy import Energy, energy_of
-from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time
+from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time, slowdown
 from pharos.predict.memory import Memory, fits_in, memory_of
 from pharos.quantity.errors import unknown
 from pharos.quantity.evidence import Evidence, Figure, Kind, banded, counted, merge, unknown_figure
@@ -146,7 +146,7 @@ def predict(
         for k, b in zip(launched, beside, strict=True)
     ])  # fmt: skip
     if machine.calibration and runtime == "eager" and is_numeric(graph):
-        operations = _with_pages(operations, counts, graph, profile.runtimes.get(runtime, {}))
+        operations = _with_pages(operations, counts, graph, profile.runtimes.get(runtime, {}), machine)
     # a microcontroller has no allocator: what counts is the block its runtime places tensors in
     placed = arena(graph) if machine.kind == "mcu" and is_numeric(graph) else None
     memory = memory_of(counts, machine, runtime, placed)
@@ -179,7 +179,7 @@ def predict(
         shares["overhead"] = shares["overhead"] + wait
         if host.get("source"):
             evidence.append(Evidence(kind=Kind(host["known"]), where=str(host["source"])))
-    between = _between(counts, launches, latency, host)
+    between = _between(counts, launches, host) * _pace(machine, host)
     latency, overhead = latency + between, overhead + between
     shares["overhead"] = shares["overhead"] + between
     energy = energy_of(operations, latency, machine, profile, graph.precision)
@@ -203,10 +203,14 @@ def predict(
 
 
 def _with_pages(
-    operations: tuple[Operation, ...], counted: Count, graph: Graph, host: Mapping[str, Any]
+    operations: tuple[Operation, ...],
+    counted: Count,
+    graph: Graph,
+    host: Mapping[str, Any],
+    machine: Machine,
 ) -> tuple[Operation, ...]:
     """Kernels with the time that first touches of their results' pages take."""
-    cost = float(host.get("page_s") or 0.0)
+    cost = float(host.get("page_s") or 0.0) * _pace(machine, host)
     pages = fresh_pages(graph) if cost else {}
     if not pages:
         return operations
@@ -223,14 +227,17 @@ def _with_pages(
     return tuple(made)
 
 
-def _between(counted: Count, launches: Size, latency: Size, host: Mapping[str, Any]) -> Size:
-    """Seconds that a calibrated runtime takes beside kernels: a call, each kernel and view, disturbances."""
+def _pace(machine: Machine, host: Mapping[str, Any]) -> float:
+    """How many times longer what is beside the kernels takes at the machine's pace."""
+    return slowdown(machine.pace, tuple(host["slows"])) if machine.pace and host.get("slows") else 1.0
+
+
+def _between(counted: Count, launches: Size, host: Mapping[str, Any]) -> Size:
+    """Seconds that a calibrated runtime takes beside kernels: a call, each kernel and each view."""
     if "call_s" not in host:
         return 0.0
     views = sum(line.times for line in counted.lines if line.cost_class == "view")
-    between = float(host["call_s"]) + launches * float(host["kernel_s"]) + views * float(host["view_s"])
-    # what usually disturbs a run comes on top of all of it
-    return between + (latency + between) * (float(host.get("usual", 1.0)) - 1)
+    return float(host["call_s"]) + launches * float(host["kernel_s"]) + views * float(host["view_s"])
 
 
 def _shares(times: list[tuple[Size, KernelTime]]) -> dict[str, Size]:

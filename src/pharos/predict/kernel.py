@@ -1,5 +1,6 @@
 """Kernel time: by the closed form of the operator's class where a profile has one, else by a roofline."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from pharos.quantity.evidence import Evidence, assumed, merge
 from pharos.quantity.sizes import Size, is_array, maximum
 
 if TYPE_CHECKING:
-    from pharos.predict.kernels.base import Device, Residual
+    from pharos.predict.kernels.base import Device, Parts, Residual
 
 # Vector operations one exponential, root or division stands for. Assumed: 10 lies between a GPU's
 # special-function units (4 to 8 lanes of time) and scalar library code on small cores (20 and more).
@@ -171,12 +172,25 @@ def _formed(
     if found is None:
         return None
     parts, regime = found
+    if machine.pace and curve.slows:
+        parts = _at_pace(parts, slowdown(machine.pace, curve.slows))
     error = _error(curve, regime)
     evidence = merge((curve.evidence, rate.evidence, machine.bandwidth_bytes_per_s.evidence))
     return KernelTime(
         parts.compute, parts.data, parts.fixed, 0.0, parts.total, kernel.traffic.total,
         (error**2 + rate.error**2) ** 0.5, evidence,
     )  # fmt: skip
+
+
+def slowdown(pace: tuple[float, ...], slows: tuple[float, ...]) -> float:
+    """How many times longer work takes at a machine's pace: the pulses' ratios, each to its power."""
+    return math.prod(p**s for p, s in zip(pace, slows, strict=True))
+
+
+def _at_pace(parts: "Parts", factor: float) -> "Parts":
+    return type(parts)(
+        parts.compute * factor, parts.data * factor, parts.fixed * factor, parts.total * factor
+    )
 
 
 def _constants(curve: Curve, device: "Device") -> dict[str, float]:
