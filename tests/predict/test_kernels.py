@@ -50,8 +50,8 @@ GATHER = {"rows": 1000, "row": 100, "written": 1e5, "hits": 0.0}
 CASES = {"gemm": gemm(), "conv": conv(), "prefill": attention(), "decode": attention(queries=1), "stream": STREAM,
          "gather": GATHER}  # fmt: skip
 # What the forms of a CPU ask for, each of some of it.
-CPU = {"macs": 1e8, "inner": 64, "outer": 64, "rows": 1000, "weights": 1e4, "read": 1e6, "written": 1e6,
-       "work": 1e-4, "steps": 10, "since": 1e6, "whole": 1e7, "batch": 4, "c_in": 64, "taps": 9, "groups": 1,
+CPU = {"macs": 1e8, "inner": 64, "outer": 64, "rows": 1000, "ragged": 1, "weights": 1e4, "read": 1e6, "written": 1e6,
+       "work": 1e-4, "steps": 10, "bulk": 1e7, "once": 1e4, "since": 1e6, "whole": 1e7, "batch": 4, "c_in": 64, "taps": 9, "groups": 1,
        "stride": 1, "wide": 28, "row": 64}  # fmt: skip
 CASES |= {form.name: {k: CPU[k] for k in form.sizes} for form in CPU_FORMS}
 

@@ -41,9 +41,9 @@ MEASURING = 0.8
 # Share of the cores that others may take before a calibration is refused.
 BUSY = 0.35
 # Seconds that the operators of a probe are run for, and the fewest and most times.
-SECONDS, LEAST, MOST = 0.03, 5, 15
+SECONDS, LEAST, MOST = 0.03, 4, 12
 # Every so many probes the call as a whole is timed too, which tells the time between kernels.
-WHOLE = 3
+WHOLE = 4
 # A pulse that takes so many times longer than the usual one is that of a disturbed machine.
 DISTURBED = 1.25
 RUNTIMES = {"eager": "torch", "onnxruntime": "onnxruntime"}
@@ -52,7 +52,7 @@ _FORMS = {"gemm": "cpu_gemm", "attention": "cpu_attention", "recurrence": "cpu_r
 # Error, in the logarithm, of a class with too few operators to leave any out.
 UNKNOWN = 0.7
 # Rows from which a class or kind gets constants, and a smooth correction, of its own.
-FEW, ENOUGH = 12, 30
+FEW, ENOUGH = 20, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,7 +456,8 @@ def _line(values: Iterable[float]) -> str:
 
 
 def host_of(whole: Sequence[tuple[int, int, float, float]]) -> dict[str, float]:
-    """Seconds of a call, a kernel and a view beside the kernels: least relative squares, none negative.
+    """Seconds of a call, a kernel and a view beside the kernels, by least relative squares that few outliers
+    move. A kernel's may be negative: to time it alone takes time too, which its runs hold.
 
     Args:
         whole: (kernels, views, seconds of a call, seconds of its kernels) of each network.
@@ -466,12 +467,17 @@ def host_of(whole: Sequence[tuple[int, int, float, float]]) -> dict[str, float]:
     target = (rows[:, 2] - rows[:, 3]) / rows[:, 2]
     kept = list(range(3))
     found = np.zeros(3)
-    while kept:
-        solved = np.linalg.lstsq(apart[:, kept], target, rcond=None)[0]
-        if (solved >= 0).all():
+    while True:
+        weights = np.ones(len(rows))
+        for _ in range(8):
+            root = np.sqrt(weights)[:, None]
+            solved = np.linalg.lstsq(apart[:, kept] * root, target * root[:, 0], rcond=None)[0]
+            weights = 1 / (1 + ((apart[:, kept] @ solved - target) / 0.5) ** 2)
+        below = [k for k, v in zip(kept, solved, strict=True) if v < 0 and k != 1]
+        if not below:
             found[kept] = solved
             break
-        kept.pop(int(np.argmin(solved)))
+        kept.remove(below[0])
     return {"call_s": float(found[0]), "kernel_s": float(found[1]), "view_s": float(found[2])}
 
 

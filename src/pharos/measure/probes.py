@@ -10,6 +10,7 @@ from random import Random
 
 from pharos.graph.graph import Builder, Graph, Value
 from pharos.ops.activation import Activation, Softmax
+from pharos.ops.additive import AttentiveGRU
 from pharos.ops.attention import Attention
 from pharos.ops.conv import Conv1d, Conv2d
 from pharos.ops.elementwise import Add, Mul
@@ -21,7 +22,7 @@ from pharos.ops.recurrent import GRU, LSTM, RNN
 from pharos.ops.shape_ops import Concat, Flatten, Reshape, Transpose
 
 # The most multiply-accumulates of one operator: its time must leave room for others.
-HEAVIEST = 1.2e9
+HEAVIEST = 0.6e9
 # The most numbers of one activation, and of one weight.
 LARGEST = 24e6
 FUNCTIONS = ("relu", "relu6", "gelu", "silu", "sigmoid", "hardswish", "hardsigmoid", "tanh", "gelu_tanh")
@@ -32,8 +33,9 @@ WIDTHS = (8, 16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 256, 320, 384, 
 def probes(seed: int = 0) -> Iterator[Graph]:
     """An endless row of networks, of each kind in turn."""
     rng = Random(seed)
-    kinds = (_plain, _separable, _encoder, _recurrent, _bottleneck, _dense, _image, _recurrent, _grouped,
-             _encoder, _tiny, _recurrent, _plain, _recommender, _bottleneck, _decoder)  # fmt: skip
+    kinds = (_plain, _separable, _encoder, _recurrent, _grouped, _dense, _image, _recommender, _bottleneck,
+             _encoder, _recurrent, _tiny, _grouped, _separable, _decoder, _tiny, _plain,
+             _recurrent)  # fmt: skip
     number = 0
     while True:
         for kind in kinds:
@@ -56,7 +58,9 @@ def _image_input(
 
 
 def _width(rng: Random, most: float) -> int:
-    return rng.choice([w for w in WIDTHS if w <= most] or [8])
+    """A number of channels; some fill no whole vectors."""
+    found = rng.choice([w for w in WIDTHS if w <= most] or [8])
+    return found - rng.choice((2, 4, 6)) if found > 32 and rng.random() < 0.2 else found
 
 
 def _conv(
@@ -152,7 +156,8 @@ def _grouped(g: Builder, rng: Random) -> Value:
     y = g("swap", Transpose((0, 2, 1, 3, 4)), y)
     y = g("merged", Reshape((batch, width, high, wide)), y)
     y = g("group_norm", GroupNorm(groups, width), y)
-    y = _conv(g, rng, "conv1", y, width, 3, groups=rng.choice((2, 4, 8, 16, 32)))
+    for i in range(2):
+        y = _conv(g, rng, f"conv1{i}", y, width, 3, groups=rng.choice((2, 4, 8, 16, 32)))
     y = _conv(g, rng, "conv2", y, width, 3, rng.choice((1, 2)), groups=width)
     return _ended(g, rng, y)
 
@@ -253,8 +258,23 @@ def _recurrent(g: Builder, rng: Random) -> Value:
     cell = rng.choice((LSTM, LSTM, GRU, GRU, RNN))
     y = g("cells", cell(narrow, hidden, rng.choice((1, 1, 2)), bidirectional=rng.random() < 0.3), x)
     other = LSTM if cell is not LSTM else GRU
+    if rng.random() < 0.25:
+        return _attentive(g, rng, y, int(x.shape[1]))
     y = g("more", other(y.shape[2], rng.choice((32, 64, 100, 128)), bidirectional=rng.random() < 0.3), y)
     return g("fc", Linear(y.shape[2], rng.choice((2, 10, 40, 1000))), y)
+
+
+def _attentive(g: Builder, rng: Random, memory: Value, steps: int) -> Value:
+    """Cells that look at what others made of a sequence, one step after the other."""
+    sizes = (32, 64, 200, 512)
+    align, hidden, narrow = rng.choice(sizes), rng.choice(sizes), rng.choice((32, 128))
+    wide, batch = int(memory.shape[2]), int(memory.shape[0])
+    key = g("key", Linear(wide, align, False), memory)
+    mean = g("mean", GlobalAvgPool(), g("turned", Transpose((0, 2, 1)), memory))
+    words = g.input("words", (batch, min(steps, 32), narrow))
+    cells = AttentiveGRU(narrow, hidden, wide, align)
+    before, context = g("looking", cells, words, key, memory, g("first", Linear(wide, hidden), mean))
+    return g("read", Linear(hidden + wide, 10), g("both", Concat(2), before, context))
 
 
 def _recommender(g: Builder, rng: Random) -> Value:
@@ -275,9 +295,32 @@ def _recommender(g: Builder, rng: Random) -> Value:
     return g("sigmoid", Activation("sigmoid"), g("fc2", Linear(x.shape[1], 1), x))
 
 
+def _smallest(g: Builder, rng: Random) -> Value:
+    """Operators that take little more than their start: lookups, narrow layers, cells of a few units."""
+    batch, widths = rng.choice((1, 1, 4, 8, 32)), (4, 8, 16, 32, 64)
+    ids = [g.input(f"ids{i}", (batch, rng.choice((1, 1, 8))), "int64") for i in range(2)]
+    found = []
+    for i, each in enumerate(ids):
+        width = rng.choice(widths)
+        y = g(f"table{i}", Embedding(rng.choice((100, 1000, 10_000)), width), each)
+        if rng.random() < 0.3:
+            cell = rng.choice((LSTM, GRU, RNN))
+            y = g(f"cells{i}", cell(width, width := rng.choice(widths)), y)
+        found.append(g(f"flat{i}", Flatten(), y))
+    x = g("joined", Concat(1), *found)
+    for i in range(rng.choice((2, 4))):
+        x = g(f"fc{i}", Linear(x.shape[1], rng.choice(widths)), x)
+        x = g(f"act{i}", Activation(rng.choice(("relu", "relu", "sigmoid", "tanh"))), x)
+    x = g("scaled", Mul(), x, g("gate", Linear(x.shape[1], x.shape[1]), x))
+    return g("shares", Softmax(), g("add", Add(), x, g("last", Linear(x.shape[1], x.shape[1]), x)))
+
+
 def _tiny(g: Builder, rng: Random) -> Value:
     """What runs on the smallest machines: few channels, small images, and signals in one dimension."""
-    if rng.random() < 0.3:
+    way = rng.random()
+    if way < 0.4:
+        return _smallest(g, rng)
+    if way < 0.55:
         x = g.input("x", (_batch(rng), rng.choice((8, 16, 40)), rng.choice((50, 100, 400))))
         y = g("conv", Conv1d(x.shape[1], rng.choice((16, 64, 128)), rng.choice((3, 5, 9)), padding=1), x)
         return g("relu", Activation("relu"), y)

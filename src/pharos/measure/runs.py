@@ -231,14 +231,32 @@ def _onnxruntime(made: tuple[Path, dict[str, Any]], threads: int) -> Runnable:
 
 
 def _profiled(path: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round by node from ONNX Runtime's trace; what it fused is under the node it is named
-    after."""
+    """Seconds of each round by node from ONNX Runtime's trace.
+
+    What it fused is under the node it is named after. Copies into its own layout for convolutions, and out of
+    it, count for the node that has not that layout: the one after a copy out, or before a copy in.
+    """
     taken: dict[str, list[float]] = {}
+    last, waiting = "", 0.0
     for event in json.loads(path.read_text()):
         name = event.get("name", "")
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            node = re.sub(r"(_nchwc|_fused\w*)$", "", name.removesuffix("_kernel_time").partition("/")[0])
-            taken.setdefault(node, []).append(event["dur"] * 1e-6)
+        if name == "model_run":
+            if waiting and last:
+                taken[last][-1] += waiting
+            last, waiting = "", 0.0
+        if event.get("cat") != "Node" or not name.endswith("_kernel_time"):
+            continue
+        seconds = event["dur"] * 1e-6
+        if name.startswith("ReorderInput") and last:
+            taken[last][-1] += seconds
+            continue
+        if name.startswith("Reorder"):
+            waiting += seconds
+            continue
+        named = name.removesuffix("_kernel_time").removeprefix("fused ").partition("/")[0]
+        last = re.sub(r"(_nchwc|_fused\w*)$", "", named)
+        taken.setdefault(last, []).append(seconds + waiting)
+        waiting = 0.0
     found = {}
     for node, seconds in taken.items():
         # several ONNX nodes may do the work of one operator: they run as often each

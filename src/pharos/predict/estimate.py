@@ -179,7 +179,8 @@ def predict(
         shares["overhead"] = shares["overhead"] + wait
         if host.get("source"):
             evidence.append(Evidence(kind=Kind(host["known"]), where=str(host["source"])))
-    between = _between(counts, launches, host) * _pace(machine, host)
+    # below zero where kernels hold what timing them alone took, but never most of them
+    between = maximum(_between(counts, launches, host) * _pace(machine, host), -0.8 * latency)
     latency, overhead = latency + between, overhead + between
     shares["overhead"] = shares["overhead"] + between
     energy = energy_of(operations, latency, machine, profile, graph.precision)

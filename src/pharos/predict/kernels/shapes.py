@@ -5,8 +5,10 @@ from typing import Any
 from pharos.graph.tensor import Tensor
 from pharos.passes.fuse import Around, Kernel
 from pharos.quantity.dtypes import BITS
-from pharos.quantity.sizes import Size, maximum, prod
+from pharos.quantity.sizes import Size, is_int, is_symbol, maximum, minimum, prod
 
+# Numbers of 32 bits in the widest vectors of processors; narrower ones divide it.
+VECTOR = 16
 # Keys that attention without a window may see.
 ENDLESS = 2.0**40
 
@@ -174,7 +176,7 @@ def _cpu(kernel: Kernel, vector: float | None, scalar: Size, **told: Size) -> di
     node, work, moved = kernel.lead.node, kernel.lead.work, kernel.traffic
     macs, out = work.macs - work.masked_macs, node.outs[0]
     return {
-        "macs": macs, "inner": 1, "outer": 1, "rows": 1, "weights": moved.weights,
+        "macs": macs, "inner": 1, "outer": 1, "rows": 1, "ragged": 0, "weights": moved.weights,
         "read": moved.inputs + moved.state + moved.workspace, "written": maximum(moved.outputs, 1),
         "work": scalar / vector if vector else 0.0, "steps": 0, "since": 0, "whole": 0,
         "batch": out.shape[0] if out.rank else 1,
@@ -195,11 +197,25 @@ def _cpu_conv(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, S
     if found is None:
         return None
     taps = found["kh"] * found["kw"]
+    c_in, c_out, groups = found["c_in"], found["c_out"], found["groups"]
+    ragged: Size = 0
+    if is_int(groups) and groups > 1:
+        # kernels in blocks of channels want whole vectors of a group's, or of all where each has its own
+        alone = kernel.lead.cost_class == "depthwise"
+        ragged = _spare(groups * c_out) if alone else maximum(_spare(c_in), _spare(c_out))
+    elif not is_symbol(c_in):
+        # fewer channels than a vector holds, as of a picture, have kernels of their own
+        ragged = _spare(c_in) * (c_in > VECTOR)
     return _cpu(
         kernel, vector, scalar, rows=found["batch"] * found["out_h"] * found["out_w"], outer=found["c_out"],
         inner=found["c_in"] * taps, c_in=found["c_in"], taps=taps, groups=found["groups"],
-        stride=found["stride"], wide=found["out_w"], batch=found["batch"],
+        stride=found["stride"], wide=found["out_w"], batch=found["batch"], ragged=ragged,
     )  # fmt: skip
+
+
+def _spare(channels: Size) -> Size:
+    """1 where channels leave a vector partly empty, else 0."""
+    return minimum((-channels) % VECTOR, 1)
 
 
 def _cpu_stream(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
@@ -224,13 +240,26 @@ def _cpu_attention(kernel: Kernel, vector: float | None, scalar: Size) -> dict[s
 
 def _cpu_recurrence(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
     node = kernel.lead.node
-    depth = node.op.parallelism(*node.io).depth
-    rows = node.ins[0].shape[0]
-    # every step reads its layer's weights and multiplies all rows by them; the sides follow from the counts
-    weights = kernel.traffic.weights * depth / getattr(node.op, "num_layers", 1)
-    outer = maximum(kernel.lead.work.macs / (rows * depth * node.ins[0].shape[-1]), 1)
-    return _cpu(kernel, vector, scalar, steps=depth, rows=rows, inner=node.ins[0].shape[-1], outer=outer,
-                weights=weights)  # fmt: skip
+    op: Any = node.op
+    x = node.ins[0]
+    rows, steps = x.shape[0], op.parallelism(*node.io).depth
+    hidden = getattr(op, "hidden_size", x.shape[-1])
+    element = _element(x)
+    if hasattr(op, "num_layers"):
+        # one direction after the other: few cores have nothing to run side by side
+        steps, cells = x.shape[1], op.num_layers * op.directions
+        serial, again = op.gates * hidden**2, element * op.gates * hidden**2
+    else:
+        # every product of a step waits for the one before, and what is looked at is read again each step
+        cells, serial = 1, kernel.lead.work.macs / (rows * steps)
+        again = kernel.traffic.weights + sum([t.nbytes for t in node.ins[1:3]])
+    chain = steps * cells
+    macs = kernel.lead.work.macs
+    return _cpu(
+        kernel, vector, scalar, steps=chain, rows=rows, inner=hidden, outer=serial / hidden,
+        macs=serial * rows * chain, bulk=maximum(macs - serial * rows * chain, 0), weights=again * chain,
+        once=kernel.traffic.weights,
+    )  # fmt: skip
 
 
 _READERS = {
