@@ -468,7 +468,7 @@ def host_of(whole: Sequence[tuple[int, int, float, float]]) -> dict[str, float]:
     kept = list(range(3))
     found = np.zeros(3)
     while True:
-        weights = np.ones(len(rows))
+        weights, solved = np.ones(len(rows)), np.zeros(len(kept))
         for _ in range(8):
             root = np.sqrt(weights)[:, None]
             solved = np.linalg.lstsq(apart[:, kept] * root, target * root[:, 0], rcond=None)[0]
