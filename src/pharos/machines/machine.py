@@ -63,6 +63,8 @@ class Machine:
     clock_hz: Known
     alignment: str | None = None
     link_bytes_per_s: Known
+    # The file's own section, for planners that tell its kinds of links apart.
+    links: dict[str, Any] = field(default_factory=dict)
     max_W: Known
     idle_W: Known
     price_usd: Known
@@ -325,6 +327,7 @@ class _Reader:
             alignment=self.section("alignment").get("rule") or self.section("alignment").get("tile"),
             link_bytes_per_s=max((k for k in links if k), key=lambda k: k.value or 0.0,
                                  default=_missing(f"link of {data['id']}")),
+            links=self.section("links"),
             max_W=self.known("maximum power", "W", "power", "max_W"),
             idle_W=self.known("idle power", "W", "power", "idle_W"),
             price_usd=self.known("price", "1", "price", "usd") if usd is not None else _missing("price"),

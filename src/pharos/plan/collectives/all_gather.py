@@ -5,10 +5,20 @@ from typing import Any
 
 from pharos.graph.op import GATHER
 from pharos.plan.collectives.base import (
-    ACROSS, INSIDE, Collective, Message, Moves, Step, collective, level_of, one, phase,
+    ACROSS,
+    INSIDE,
+    Collective,
+    Message,
+    Moves,
+    Step,
+    collective,
+    level_of,
+    one,
+    others,
+    phase,
 )  # fmt: skip
 from pharos.plan.collectives.patterns import at, doubling_all_gather, nodes, rails, ring_all_gather, together
-from pharos.quantity.sizes import Size, ceil_log2, floor_div, minimum
+from pharos.quantity.sizes import Size, ceil_log2, floor_div
 
 
 @collective
@@ -41,17 +51,17 @@ class AllGather(Collective):
     def _hierarchical(self, n: Size, size: Size, group: Size) -> Moves:
         m = floor_div(n, group)
         return Moves((
-            phase(ACROSS, m - 1, size * (m - 1) / n, size * (m - 1)),
+            phase(ACROSS, ceil_log2(m), size * (m - 1) / n, size * (m - 1)),
             phase(INSIDE, group - 1, size * (group - 1) / group, size * m * (group - 1)),
         ))  # fmt: skip
 
     def _hierarchical_steps(self, n: int, group: int) -> Iterator[Step]:
-        yield from at(ACROSS, together([ring_all_gather(r, [(i,) for i in r]) for r in rails(n, group)]))
+        yield from at(ACROSS, together([doubling_all_gather(r, [(i,) for i in r]) for r in rails(n, group)]))
         owned = [tuple(rail) for rail in rails(n, group)]
         yield from at(INSIDE, together([ring_all_gather(ranks, owned) for ranks in nodes(n, group)]))
 
     def _switch(self, n: Size, size: Size, group: Size) -> Moves:
-        once = minimum(n - 1, 1)
+        once = others(n)
         return one(level_of(n, group), once, size * (n - 1) / n, size * once, sent=size * once / n)
 
     def _switch_steps(self, n: int, group: int) -> Iterator[Step]:

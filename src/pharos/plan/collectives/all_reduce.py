@@ -6,13 +6,30 @@ from typing import Any
 from pharos.graph.op import REDUCE
 from pharos.plan.collectives.all_gather import AllGather
 from pharos.plan.collectives.base import (
-    ACROSS, INSIDE, Collective, Message, Moves, Step, collective, level_of, one, phase,
+    ACROSS,
+    INSIDE,
+    Collective,
+    Message,
+    Moves,
+    Step,
+    collective,
+    level_of,
+    one,
+    others,
+    phase,
 )  # fmt: skip
 from pharos.plan.collectives.patterns import (
-    at, nodes, rails, ring_all_gather, ring_reduce_scatter, together,
+    at,
+    doubling_all_gather,
+    halving_reduce_scatter,
+    nodes,
+    rails,
+    ring_all_gather,
+    ring_reduce_scatter,
+    together,
 )  # fmt: skip
 from pharos.plan.collectives.reduce_scatter import ReduceScatter
-from pharos.quantity.sizes import Size, ceil_log2, floor_div, minimum
+from pharos.quantity.sizes import Size, ceil_log2, floor_div
 
 
 @collective
@@ -53,18 +70,18 @@ class AllReduce(Collective):
     def _hierarchical(self, n: Size, size: Size, group: Size) -> Moves:
         m = floor_div(n, group)
         inside = phase(INSIDE, group - 1, size * (group - 1) / group, size * m * (group - 1))
-        across = phase(ACROSS, 2 * (m - 1), 2 * size * (m - 1) / n, 2 * size * (m - 1))
+        across = phase(ACROSS, 2 * ceil_log2(m), 2 * size * (m - 1) / n, 2 * size * (m - 1))
         return Moves((inside, across, inside))
 
     def _hierarchical_steps(self, n: int, group: int) -> Iterator[Step]:
         parts = [tuple(rail) for rail in rails(n, group)]
         yield from at(INSIDE, together([ring_reduce_scatter(ranks, parts) for ranks in nodes(n, group)]))
-        for pattern in (ring_reduce_scatter, ring_all_gather):
+        for pattern in (halving_reduce_scatter, doubling_all_gather):
             yield from at(ACROSS, together([pattern(r, [(i,) for i in r]) for r in rails(n, group)]))
         yield from at(INSIDE, together([ring_all_gather(ranks, parts) for ranks in nodes(n, group)]))
 
     def _switch(self, n: Size, size: Size, group: Size) -> Moves:
-        once = minimum(n - 1, 1)
+        once = others(n)
         return one(level_of(n, group), once, size * once, size * n * once)
 
     def _switch_steps(self, n: int, group: int) -> Iterator[Step]:

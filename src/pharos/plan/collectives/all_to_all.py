@@ -5,10 +5,21 @@ from typing import Any
 
 from pharos.graph.op import SCATTER
 from pharos.plan.collectives.base import (
-    ACROSS, INSIDE, Collective, Message, Moves, Step, collective, level_of, one, ones_below, phase,
+    ACROSS,
+    INSIDE,
+    Collective,
+    Message,
+    Moves,
+    Step,
+    collective,
+    level_of,
+    one,
+    ones_below,
+    others,
+    phase,
 )  # fmt: skip
 from pharos.plan.collectives.patterns import at, exchange, nodes, rails, together
-from pharos.quantity.sizes import Size, ceil_log2, floor_div, minimum
+from pharos.quantity.sizes import Size, ceil_log2, floor_div
 
 
 @collective
@@ -42,9 +53,7 @@ class AllToAll(Collective):
             for i in range(n):
                 owner = (i - t + 1) % n
                 step.append(
-                    Message(
-                        (i,), ((i + 1) % n,), tuple((owner, (owner + d) % n) for d in range(t, n))
-                    )
+                    Message((i,), ((i + 1) % n,), tuple((owner, (owner + d) % n) for d in range(t, n)))
                 )
             yield level_of(n, group), step
 
@@ -80,14 +89,12 @@ class AllToAll(Collective):
         yield from at(INSIDE, together([inside(ranks) for ranks in nodes(n, group)]))
 
         def across(rail: list[int]) -> list[list[Message]]:
-            return exchange(
-                rail, lambda i, j: tuple((s, rail[j]) for s in nodes(n, group)[rail[i] // group])
-            )
+            return exchange(rail, lambda i, j: tuple((s, rail[j]) for s in nodes(n, group)[rail[i] // group]))
 
         yield from at(ACROSS, together([across(rail) for rail in along]))
 
     def _switch(self, n: Size, size: Size, group: Size) -> Moves:
-        return one(level_of(n, group), minimum(n - 1, 1), size * (n - 1) / n, size * (n - 1))
+        return one(level_of(n, group), others(n), size * (n - 1) / n, size * (n - 1))
 
     def _switch_steps(self, n: int, group: int) -> Iterator[Step]:
         if n > 1:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pharos.quantity.errors import InputError, unknown
-from pharos.quantity.sizes import Size, is_array, is_int, is_symbol
+from pharos.quantity.sizes import Size, is_array, is_int, is_symbol, minimum
 
 # Where a phase's bytes go: the links between devices of a node, or those between nodes.
 INSIDE, ACROSS = "inside", "across"
@@ -163,14 +163,22 @@ def phase(level: str, steps: Size, serial: Size, total: Size, *, sent: Size | No
 
 
 def level_of(devices: Size, group: Size) -> str:
-    """The links that an algorithm over all devices waits for: those between nodes unless one node holds all."""
+    """The links an algorithm over all devices waits for: those between nodes, unless one node holds all."""
     one_node = is_int(devices) and is_int(group) and devices <= group
     flat = is_int(group) and group == 1
     return INSIDE if one_node or flat or is_symbol(devices) or is_symbol(group) else ACROSS
 
 
+def others(n: Size) -> Size:
+    """1 where there is anybody else, else 0; 1 in formulas."""
+    return 1 if is_symbol(n) else minimum(n - 1, 1)
+
+
 def ones_below(n: Size) -> Size:
-    """Ones in the binary digits of 0 .. n - 1 together: hops of a binomial tree; n log2(n) / 2 for powers of 2."""
+    """Ones in the binary digits of 0 .. n - 1 together: hops of a binomial tree.
+
+    As a formula n log2(n) / 2, which holds for powers of 2.
+    """
     if is_symbol(n):
         import sympy
 

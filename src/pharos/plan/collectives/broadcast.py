@@ -5,7 +5,17 @@ from typing import Any
 
 from pharos.graph.op import BROADCAST
 from pharos.plan.collectives.base import (
-    ACROSS, INSIDE, Collective, Message, Moves, Step, collective, level_of, one, phase,
+    ACROSS,
+    INSIDE,
+    Collective,
+    Message,
+    Moves,
+    Step,
+    collective,
+    level_of,
+    one,
+    others,
+    phase,
 )  # fmt: skip
 from pharos.plan.collectives.patterns import at, nodes, together, tree_broadcast
 from pharos.quantity.sizes import Size, ceil_log2, floor_div
@@ -35,14 +45,14 @@ class Broadcast(Collective):
     def _tree(self, n: Size, size: Size, group: Size) -> Moves:
         steps = ceil_log2(n)
         return one(level_of(n, group), steps, steps * size, (n - 1) * size,
-                   received=size * _any(n))  # fmt: skip
+                   received=size * others(n))  # fmt: skip
 
     def _tree_steps(self, n: int, group: int) -> Iterator[Step]:
         yield from at(level_of(n, group), tree_broadcast(range(n), tuple(range(PIECES))))
 
     def _ring(self, n: Size, size: Size, group: Size) -> Moves:
         # a chain: the last piece starts after PIECES - 1 steps and takes n - 1
-        steps, once = _any(n) * (n - 2 + PIECES), size * _any(n)
+        steps, once = others(n) * (n - 2 + PIECES), size * others(n)
         return one(level_of(n, group), steps, steps * size / PIECES, (n - 1) * size, sent=once, received=once)
 
     def _ring_steps(self, n: int, group: int) -> Iterator[Step]:
@@ -54,8 +64,8 @@ class Broadcast(Collective):
         m = floor_div(n, group)
         far, near = ceil_log2(m), ceil_log2(group)
         return Moves((
-            phase(ACROSS, far, far * size, (m - 1) * size, received=size * _any(m)),
-            phase(INSIDE, near, near * size, (n - m) * size, received=size * _any(group)),
+            phase(ACROSS, far, far * size, (m - 1) * size, received=size * others(m)),
+            phase(INSIDE, near, near * size, (n - m) * size, received=size * others(group)),
         ))  # fmt: skip
 
     def _hierarchical_steps(self, n: int, group: int) -> Iterator[Step]:
@@ -64,14 +74,9 @@ class Broadcast(Collective):
         yield from at(INSIDE, together([tree_broadcast(ranks, whole) for ranks in nodes(n, group)]))
 
     def _switch(self, n: Size, size: Size, group: Size) -> Moves:
-        once = size * _any(n)
-        return one(level_of(n, group), _any(n), once, once)
+        once = size * others(n)
+        return one(level_of(n, group), others(n), once, once)
 
     def _switch_steps(self, n: int, group: int) -> Iterator[Step]:
         if n > 1:
             yield level_of(n, group), [Message((0,), tuple(range(1, n)), tuple(range(PIECES)))]
-
-
-def _any(n: Size) -> Size:
-    """1 where there is anybody else, else 0."""
-    return min(n - 1, 1) if isinstance(n, int) else 1

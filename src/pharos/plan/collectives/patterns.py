@@ -69,9 +69,7 @@ def tree_broadcast(ranks: Sequence[int], blocks: Blocks) -> Schedule:
     """Those who have it send it on: twice as many each step."""
     n, found, have = len(ranks), [], 1
     while have < n:
-        found.append(
-            [Message((ranks[i],), (ranks[i + have],), blocks) for i in range(have) if i + have < n]
-        )
+        found.append([Message((ranks[i],), (ranks[i + have],), blocks) for i in range(have) if i + have < n])
         have *= 2
     return found
 

@@ -5,12 +5,27 @@ from typing import Any
 
 from pharos.graph.op import REDUCE
 from pharos.plan.collectives.base import (
-    ACROSS, INSIDE, Collective, Message, Moves, Step, collective, level_of, one, phase,
+    ACROSS,
+    INSIDE,
+    Collective,
+    Message,
+    Moves,
+    Step,
+    collective,
+    level_of,
+    one,
+    others,
+    phase,
 )  # fmt: skip
 from pharos.plan.collectives.patterns import (
-    at, halving_reduce_scatter, nodes, rails, ring_reduce_scatter, together,
+    at,
+    halving_reduce_scatter,
+    nodes,
+    rails,
+    ring_reduce_scatter,
+    together,
 )  # fmt: skip
-from pharos.quantity.sizes import Size, ceil_log2, floor_div, minimum
+from pharos.quantity.sizes import Size, ceil_log2, floor_div
 
 
 @collective
@@ -44,16 +59,18 @@ class ReduceScatter(Collective):
         m = floor_div(n, group)
         return Moves((
             phase(INSIDE, group - 1, size * (group - 1) / group, size * m * (group - 1)),
-            phase(ACROSS, m - 1, size * (m - 1) / n, size * (m - 1)),
+            phase(ACROSS, ceil_log2(m), size * (m - 1) / n, size * (m - 1)),
         ))  # fmt: skip
 
     def _hierarchical_steps(self, n: int, group: int) -> Iterator[Step]:
         parts = [tuple(rail) for rail in rails(n, group)]
         yield from at(INSIDE, together([ring_reduce_scatter(ranks, parts) for ranks in nodes(n, group)]))
-        yield from at(ACROSS, together([ring_reduce_scatter(r, [(i,) for i in r]) for r in rails(n, group)]))
+        yield from at(
+            ACROSS, together([halving_reduce_scatter(r, [(i,) for i in r]) for r in rails(n, group)])
+        )
 
     def _switch(self, n: Size, size: Size, group: Size) -> Moves:
-        once = minimum(n - 1, 1)
+        once = others(n)
         return one(level_of(n, group), once, size * (n - 1) / n, size * (n - 1), received=size * once / n)
 
     def _switch_steps(self, n: int, group: int) -> Iterator[Step]:

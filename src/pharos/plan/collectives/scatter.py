@@ -5,10 +5,21 @@ from typing import Any
 
 from pharos.graph.op import SCATTER
 from pharos.plan.collectives.base import (
-    ACROSS, INSIDE, Collective, Message, Moves, Step, collective, level_of, one, ones_below, phase,
+    ACROSS,
+    INSIDE,
+    Collective,
+    Message,
+    Moves,
+    Step,
+    collective,
+    level_of,
+    one,
+    ones_below,
+    others,
+    phase,
 )  # fmt: skip
 from pharos.plan.collectives.patterns import Schedule, at, nodes, together, tree_scatter
-from pharos.quantity.sizes import Size, ceil_log2, floor_div, minimum
+from pharos.quantity.sizes import Size, ceil_log2, floor_div
 
 
 def chain(n: int) -> Schedule:
@@ -64,8 +75,8 @@ class Scatter(Collective):
         yield from at(INSIDE, together(inside))
 
     def _switch(self, n: Size, size: Size, group: Size) -> Moves:
-        return one(level_of(n, group), minimum(n - 1, 1), size * (n - 1) / n, size * (n - 1) / n,
-                   received=size * minimum(n - 1, 1) / n)  # fmt: skip
+        return one(level_of(n, group), others(n), size * (n - 1) / n, size * (n - 1) / n,
+                   received=size * others(n) / n)  # fmt: skip
 
     def _switch_steps(self, n: int, group: int) -> Iterator[Step]:
         if n > 1:
@@ -80,4 +91,4 @@ def _largest_subtree(n: Size) -> Size:
     top = 2 ** (ceil_log2(n) - 1)
     from pharos.quantity.sizes import maximum
 
-    return maximum(n - top, top / 2) * minimum(n - 1, 1)
+    return maximum(n - top, top / 2) * others(n)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pharos.graph.op import BROADCAST
-from pharos.plan.collectives.base import Collective, Message, Moves, Step, collective, level_of, one
-from pharos.quantity.sizes import Size, minimum
+from pharos.plan.collectives.base import Collective, Message, Moves, Step, collective, level_of, one, others
+from pharos.quantity.sizes import Size
 
 
 @collective
@@ -27,7 +27,7 @@ class SendRecv(Collective):
         return [*[{} for _ in range(devices - 1)], {0: frozenset({0})}]
 
     def _direct(self, n: Size, size: Size, group: Size) -> Moves:
-        once = minimum(n - 1, 1)
+        once = others(n)
         return one(level_of(n, group), once, once * size, once * size)
 
     def _direct_steps(self, n: int, group: int) -> Iterator[Step]:
