@@ -1,10 +1,10 @@
 """Collectives: one file each; what moves over which links, in closed form and message by message."""
 
 from pharos.facts.declared import import_all
-from pharos.plan.collectives.base import COLLECTIVES, Collective, Message, Moves, Phase, run
+from pharos.plan.collectives.base import ACROSS, COLLECTIVES, INSIDE, Collective, Message, Moves, Phase, run
 from pharos.quantity.errors import unknown
 
-__all__ = ["COLLECTIVES", "Collective", "Message", "Moves", "Phase", "find_collective", "run"]
+__all__ = ["ACROSS", "COLLECTIVES", "INSIDE", "Collective", "Message", "Moves", "Phase", "find_collective", "run"]
 
 import_all("pharos.plan.collectives")
 
