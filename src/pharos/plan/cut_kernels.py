@@ -84,7 +84,9 @@ class Clock:
             at.error = squares[section] / max(float(np.mean(at.forward[0])), 1e-30)
         return found
 
-    def _piece(self, piece: Piece, cut: Cut, trains: bool) -> tuple[Seconds, Seconds, float, tuple[Evidence, ...]]:
+    def _piece(
+        self, piece: Piece, cut: Cut, trains: bool
+    ) -> tuple[Seconds, Seconds, float, tuple[Evidence, ...]]:
         kernel, lead = piece.kernel, piece.kernel.lead
         shares = np.minimum(cut.tensor, piece.limit) if piece.role != NOT else np.ones_like(cut.tensor)
         stored = getattr(lead.node.op, "algorithm", "") == "materialised"
@@ -127,7 +129,9 @@ class Clock:
         computes = np.asarray(time.compute_s) >= np.asarray(time.data_s)
         whole, fixed = np.asarray(time.latency_s), np.asarray(time.overhead_s)
         rest = np.maximum(whole - fixed, 0)
-        return np.stack(np.broadcast_arrays(whole, rest * computes, rest * ~computes, np.minimum(fixed, whole)))
+        return np.stack(
+            np.broadcast_arrays(whole, rest * computes, rest * ~computes, np.minimum(fixed, whole))
+        )
 
     def _backward(self, piece: Piece, curve: Curve, sizes: dict[str, Any], forward: Seconds) -> Seconds:
         if curve.form != "gemm":
@@ -210,19 +214,30 @@ class Clock:
         compute = 2.0 * (work.macs - masked) * many / (rate.ops_per_s * curve.compute)
         vector = self.machine.vector_peak("fp32").value
         if vector:
-            compute = compute + (work.vector_flops + TRANSCENDENTAL_FLOPS * work.transcendentals) * many / vector
+            compute = (
+                compute + (work.vector_flops + TRANSCENDENTAL_FLOPS * work.transcendentals) * many / vector
+            )
         alone = cut.expert if piece.role == EXPERTS else 1
         data = (moved.weights / shares / alone + (moved.total - moved.weights) * many) / bandwidth
         steps = lead.node.op.parallelism(*lead.node.io).depth
         launch = curve.launch_s * float(steps if isinstance(steps, (int, float)) else 1)
         top = np.maximum(compute, data)
         low = np.minimum(compute, data)
-        whole = launch + top * (1 + (low / np.maximum(top, 1e-300)) ** curve.sharpness) ** (1 / curve.sharpness)
+        whole = launch + top * (1 + (low / np.maximum(top, 1e-300)) ** curve.sharpness) ** (
+            1 / curve.sharpness
+        )
         binds = compute >= data
         forward = np.stack(
-            np.broadcast_arrays(whole, (whole - launch) * binds, (whole - launch) * ~binds, launch + 0 * whole)
+            np.broadcast_arrays(
+                whole, (whole - launch) * binds, (whole - launch) * ~binds, launch + 0 * whole
+            )
         )
         ratio = piece.gradient[0] if work.macs else piece.gradient[1]
         backward = forward * ratio if trains else 0 * forward
         evidence = merge((curve.evidence, rate.evidence))
-        return piece.times * forward, piece.times * backward, (curve.error**2 + rate.error**2) ** 0.5, evidence
+        return (
+            piece.times * forward,
+            piece.times * backward,
+            (curve.error**2 + rate.error**2) ** 0.5,
+            evidence,
+        )

@@ -51,7 +51,9 @@ def cut_amount(shares: list[Share], layouts: Layouts, sections: tuple[str, ...],
         if one.role == NOT or one.limit == 1:
             pieces = np.ones(len(layouts)) if whole_over is None else whole_over
         amount = one.amount / pieces
-        total = total + (amount / experts_over if one.role == EXPERTS and experts_over is not None else amount)
+        total = total + (
+            amount / experts_over if one.role == EXPERTS and experts_over is not None else amount
+        )
     return total
 
 

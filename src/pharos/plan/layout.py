@@ -141,7 +141,9 @@ def check(layout: Layout, parts: Parts, batch: int, per_node: int, trains: bool)
         raise InputError(
             f"{name} has {told} {'not ' if parts.experts else ''}divide over {layout.expert} devices",
             where="--ep",
-            hint=f"nearest: {_nearest(layout.expert, divisors(parts.experts))}" if parts.experts else "--ep 1",
+            hint=f"nearest: {_nearest(layout.expert, divisors(parts.experts))}"
+            if parts.experts
+            else "--ep 1",
         )
     if layout.data % layout.expert:
         raise InputError(
@@ -207,6 +209,8 @@ def every_layout(
                 experts = [e for e in divisors(data) if parts.experts and parts.experts % e == 0] or [1]
                 each = batch // data
                 micros = [1 << i for i in range(each.bit_length()) if each % (1 << i) == 0]
+                if not trains:
+                    micros = [each]
                 chunks = [v for v in (1, 2, 4, 8) if v * p <= parts.layers] if trains and p > 1 else [1]
                 zeros = ([0, 1] if p > 1 else [0, 1, 2, 3]) if trains and data * c > 1 else [0]
                 checkpoints = CHECKPOINTS if trains else ("none",)
@@ -220,7 +224,9 @@ def every_layout(
                     # interleaving needs the micro-batches to fill every stage
                     if each % m or (v > 1 and (each // m) % p) or v * p > parts.layers:
                         continue
-                    rows.append((t, p, data, c, e, m, z, CHECKPOINTS.index(k), v, fixed.get("sequence", t > 1)))
+                    rows.append(
+                        (t, p, data, c, e, m, z, CHECKPOINTS.index(k), v, fixed.get("sequence", t > 1))
+                    )
     columns = np.array(rows, float).reshape(-1, 10).T
     names = ("tensor", "pipeline", "data", "context", "expert", "micro_batch", "zero", "checkpoint", "chunks",
              "sequence")  # fmt: skip

@@ -311,7 +311,9 @@ class _Reader:
             macs = moved = 1.0
             work = node.op.work(*node.io)
             try:
-                back = [line.node.op.gradient([True] * len(line.node.ins), *line.node.io) for line in kernel.lines]
+                back = [
+                    line.node.op.gradient([True] * len(line.node.ins), *line.node.io) for line in kernel.lines
+                ]
                 bytes_back = sum(
                     float(line.node.op.gradient_traffic([True] * len(line.node.ins), line.node).total)
                     for line in kernel.lines

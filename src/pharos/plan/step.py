@@ -48,11 +48,8 @@ class Stack:
 
 @cache
 def fitted_stack() -> Stack:
-    """The constants of the facts' training runs."""
-    path = folder("collectives")["training-stack"][0] if "training-stack" in folder("collectives") else None
-    if path is None:
-        return Stack()
-    data = read_yaml(path).data
+    """The constants of the facts' training runs, `stacks/training.yaml`."""
+    data = read_yaml(folder("stacks")["training"][0]).data
     error = float(data["error"])
     found = Evidence(kind=Kind.FITTED, where=f"{data['fitted_on']}, {data['rows']} rows", error=error)
     return Stack(**{k: float(v) for k, v in data["constants"].items()}, error=error, evidence=(found,))
@@ -110,7 +107,9 @@ class Steps:
     evidence: tuple[Evidence, ...] = ()
 
 
-def group_cost(name: str, size: Any, span: Any, stride: Any, topology: Topology) -> tuple[Any, Any, float, Any]:
+def group_cost(
+    name: str, size: Any, span: Any, stride: Any, topology: Topology
+) -> tuple[Any, Any, float, Any]:
     """(seconds, bytes that leave a device, error, evidence) of a collective of groups of devices.
 
     Args:
@@ -191,7 +190,10 @@ def steps(
     mine = np.ceil(parts.layers / lay.pipeline)
     share = mine / parts.layers
     alone = lay.pipeline == 1
-    ends = [np.where(alone, of(STEM, b) + of(HEAD, b), np.maximum(of(STEM, b), of(HEAD, b))) for b in (False, True)]
+    ends = [
+        np.where(alone, of(STEM, b) + of(HEAD, b), np.maximum(of(STEM, b), of(HEAD, b)))
+        for b in (False, True)
+    ]
     again = np.select([lay.checkpoint == 0, lay.checkpoint == 1],
                       [0 * of(LAYER, False), _core(timed, back, count) / np.maximum(of(LAYER, False)[0], 1e-30)
                        * of(LAYER, False)], of(LAYER, False)) if trains else zeros  # fmt: skip
@@ -234,7 +236,7 @@ def steps(
                       [2.0 * parts.core_work * batch + 0 * seconds, macs + 0 * seconds], 0.0)  # fmt: skip
     whole = {s: t.error for s, t in timed.items()}
     wire = sum(float(np.mean(t.exposed)) * t.error for t in sync) / max(float(np.mean(network)), 1e-30)
-    share_network = np.clip(network / seconds, 0, 1)
+    share_network = np.clip(network / np.maximum(seconds, 1e-30), 0, 1)
     error = np.sqrt(
         stack.error**2 + ((1 - share_network) * whole.get(LAYER, 0.2)) ** 2 + (share_network * wire) ** 2
     )
@@ -275,7 +277,9 @@ class _Traffic:
         total = factor * seconds * calls
         if bool((total > 0).any()):
             shown = total if exposed is None else exposed(total)
-            self.found.append(Sent(what, name, span, size, calls, sent * calls, total, shown, error, evidence))
+            self.found.append(
+                Sent(what, name, span, size, calls, sent * calls, total, shown, error, evidence)
+            )
         return total
 
     def inside_layers(self, mine: Any, share: Any) -> tuple[Any, Any]:
@@ -341,7 +345,10 @@ class _Traffic:
         width = parts.bytes_per_weight
         ranks, stride = lay.data * lay.context, lay.tensor
         exposed = nothing
-        groups = ((dense, ranks, stride, ""), (routed, ranks / lay.expert, stride * lay.expert, " of experts"))
+        groups = (
+            (dense, ranks, stride, ""),
+            (routed, ranks / lay.expert, stride * lay.expert, " of experts"),
+        )
         for amount, span, step, whose in groups:
             if not np.any(amount):
                 continue
@@ -365,6 +372,8 @@ class _Traffic:
                 else:
                     kinds = [("gradients", "reduce-scatter", again), ("weights", "all-gather", 2.0 * again)]
                 for what, name, calls in kinds:
-                    total = self._add(what + whose, name, size, calls + nothing, alone, step, self.stack.sync, shown)
+                    total = self._add(
+                        what + whose, name, size, calls + nothing, alone, step, self.stack.sync, shown
+                    )
                     exposed = exposed + shown(total)
         return exposed, self.found

@@ -4,7 +4,17 @@ from pharos.facts.declared import import_all
 from pharos.plan.collectives.base import ACROSS, COLLECTIVES, INSIDE, Collective, Message, Moves, Phase, run
 from pharos.quantity.errors import unknown
 
-__all__ = ["ACROSS", "COLLECTIVES", "INSIDE", "Collective", "Message", "Moves", "Phase", "find_collective", "run"]
+__all__ = [
+    "ACROSS",
+    "COLLECTIVES",
+    "INSIDE",
+    "Collective",
+    "Message",
+    "Moves",
+    "Phase",
+    "find_collective",
+    "run",
+]
 
 import_all("pharos.plan.collectives")
 
