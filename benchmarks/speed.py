@@ -19,6 +19,7 @@ TARGETS = {
     "build and cost llama-3.1-405b decode": 0.010,
     "build and cost, slowest of the catalogue": 0.020,
     "1,000,000 points of gpt2-xl decode": 1.0,
+    "every legal plan of llama-3.1-405b, 1,024 x h100": 2.0,
 }
 
 
@@ -77,10 +78,21 @@ def main() -> None:
                               context=context.ravel(), precision="fp16")  # fmt: skip
 
     found["1,000,000 points of gpt2-xl decode"] = warm(million, runs=3), None
-    print(f"{'what':<40}{'seconds':>10}{'target':>10}{'peak MB':>10}")
+
+    def plans() -> object:
+        from pharos.machines.machine import find_machine
+        from pharos.plan.parallel import Job, search
+        from pharos.plan.topology import topology_of
+
+        h100 = find_machine("h100-sxm")
+        job = Job(model=find("llama-3.1-405b"), batch=1024, context=8192)
+        return search(job, h100, topology_of(h100, 1024))
+
+    found["every legal plan of llama-3.1-405b, 1,024 x h100"] = warm(plans, runs=3), None
+    print(f"{'what':<50}{'seconds':>10}{'target':>10}{'peak MB':>10}")
     for what, (seconds, megabytes) in found.items():
         memory = f"{megabytes:.0f}" if megabytes else ""
-        print(f"{what:<40}{seconds:>10.4f}{TARGETS[what]:>10.3f}{memory:>10}")
+        print(f"{what:<50}{seconds:>10.4f}{TARGETS[what]:>10.3f}{memory:>10}")
     slowest = sorted(each, key=lambda name: -each[name])[:3]
     print(f"of {len(each)} models, slowest: {', '.join(f'{n} {1e3 * each[n]:.1f} ms' for n in slowest)}")
 

@@ -32,7 +32,9 @@ def main() -> int:
             f"no field data at {asked.data}: give their folder by --data or PHAROS_FIELD; docs/accuracy.md is left as it is"
         )
         return 0
+    import collectives
     import page
+    import training
     from groups import grouped
     from kernels import cases
     from networks import neusight, requests
@@ -72,10 +74,13 @@ def main() -> int:
         for name, found in micro(facts).items()
     }
     whole |= {f"tiny {name}": rows for name, rows in tiny.items()}
+    wires, steps = collectives.results(asked.data), list(training.results(asked.data))
     text = page.HEAD.format(budget=BUDGET, counted=COUNTED)
     text += (
         "## Aims\n\n"
         + page.targets(trials, whole)
+        + collectives.aims(wires)
+        + training.aims(steps)
         + "\n"
         + (Path(__file__).parent / "notes.md").read_text(encoding="utf-8")
         + "\n"
@@ -107,6 +112,8 @@ def main() -> int:
     )
     text += "## Arm boards (ncnn)\n\n" + page.summary_table(by_board) + "\n"
     text += "## Microcontrollers (MLPerf Tiny)\n\n" + page.summary_table(tiny)
+    text += "\n## Collectives\n\n" + collectives.section(wires)
+    text += "\n## Training steps over several GPUs (vTrain's runs)\n\n" + training.section(steps)
     (ROOT / "docs/accuracy.md").write_text(text, encoding="utf-8")
     if asked.profiles:
         from cores import write_cores
@@ -114,6 +121,8 @@ def main() -> int:
 
         write_machines(trials)
         write_prior(groups)
+        collectives.write_facts(wires)
+        training.write_facts(steps)
         write_cores(asked.data, {core: found["boards"] for core, found in by_core.items()})
     print(f"{time.perf_counter() - start:6.0f} s  docs/accuracy.md written")
     return 0

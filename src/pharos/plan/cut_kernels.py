@@ -25,7 +25,8 @@ class Cut:
 
     Args:
         tensor, expert: devices that share a layer; a layer's experts.
-        sequences: of one micro-batch. parallel_tokens: devices that share what tensor parallelism leaves whole.
+        sequences: of one micro-batch.
+        parallel_tokens: devices that share what tensor parallelism leaves whole.
         context: devices that share a sequence.
     """
 
@@ -204,7 +205,8 @@ class Clock:
         kernel, lead = piece.kernel, piece.kernel.lead
         rate = rate_of(self.machine, curve.peak_dtype or self.dtype)
         bandwidth = curve.bandwidth_bytes_per_s or self.machine.bandwidth_bytes_per_s.value
-        assert rate.ops_per_s and bandwidth
+        assert rate.ops_per_s
+        assert bandwidth
         if not curve.bandwidth_bytes_per_s:
             bandwidth = bandwidth * curve.bandwidth
         parts = self._parts_of(piece.role, shares, cut)

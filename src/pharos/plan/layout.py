@@ -10,7 +10,7 @@ from pharos.plan.parts import Parts
 from pharos.quantity.errors import InputError, unknown
 
 CHECKPOINTS = ("none", "selective", "full")
-# What of training's memory data-parallel devices share, as ZeRO counts: Rajbhandari et al. 2020, arXiv:1910.02054.
+# What of training's memory data-parallel devices share. Rajbhandari et al. 2020, arXiv:1910.02054.
 ZERO = {0: "nothing", 1: "optimiser", 2: "optimiser and gradients", 3: "optimiser, gradients and weights"}
 
 
@@ -19,11 +19,12 @@ class Layout:
     """A parallel plan.
 
     Args:
-        tensor, pipeline, data, context, expert: devices that share a layer, the layers, the batch, a sequence,
-            and a layer's experts (they are among the `data` ones). tensor x pipeline x data x context is all.
+        tensor, pipeline, data, context, expert: devices that share a layer, the layers, the batch, a
+            sequence, and a layer's experts (which are among the `data` ones); all are tensor x pipeline x data
+            x context.
         micro_batch: sequences that a device of the pipeline takes at once.
         zero: stage 0 to 3; 3 is fully sharded data parallel.
-        checkpoint: "none", "selective" (attention's own, where it stores its scores) or "full" (whole layers).
+        checkpoint: "none", "selective" (attention's own, where it stores its scores) or "full" (all layers).
         chunks: of its layers that a stage holds apart (interleaved 1F1B); 1 for plain 1F1B.
         sequence: what tensor parallelism leaves whole is cut by tokens over its devices.
             Korthikanti et al. 2022, arXiv:2205.05198.
@@ -55,9 +56,8 @@ class Layout:
         return self.tensor * self.pipeline * self.data * self.context
 
     def __str__(self) -> str:
-        parts = [f"{n} {k}" for k, n in (("tensor", self.tensor), ("pipeline", self.pipeline),
-                 ("data", self.data), ("context", self.context), ("expert", self.expert)) if n > 1]  # fmt: skip
-        return " x ".join(parts) or "1 device"
+        names = ("tensor", "pipeline", "data", "context", "expert")
+        return " x ".join(f"{getattr(self, k)} {k}" for k in names if getattr(self, k) > 1) or "1 device"
 
 
 @dataclass(slots=True)
@@ -179,18 +179,16 @@ def every_layout(
 ) -> Layouts:
     """All legal layouts of a model over a number of devices.
 
-    Tensor-parallel groups stay inside a node; micro-batches and chunks are powers of two; sequence parallelism
-    goes with tensor parallelism. ZeRO beyond stage 1 is combined with no pipeline, as frameworks do.
+    Tensor-parallel groups stay inside a node; micro-batches and chunks are powers of two; sequence
+    parallelism goes with tensor parallelism. ZeRO beyond stage 1 is combined with no pipeline, as frameworks do.
 
     Args:
         fixed: fields that are given.
     """
     fixed = dict(fixed or {})
     kv = parts.kv_heads
-    tensors = [
-        d for d in divisors(devices)
-        if d <= per_node and (not parts.heads or parts.heads % d == 0) and (not kv or max(kv, d) % min(kv, d) == 0)
-    ]  # fmt: skip
+    tensors = [d for d in divisors(devices) if d <= per_node and (not parts.heads or parts.heads % d == 0)]
+    tensors = [d for d in tensors if not kv or max(kv, d) % min(kv, d) == 0]
     rows: list[tuple[Any, ...]] = []
     for t in _given(fixed, "tensor", tensors):
         if devices % t:
@@ -225,7 +223,18 @@ def every_layout(
                     if each % m or (v > 1 and (each // m) % p) or v * p > parts.layers:
                         continue
                     rows.append(
-                        (t, p, data, c, e, m, z, CHECKPOINTS.index(k), v, fixed.get("sequence", t > 1))
+                        (
+                            t,
+                            p,
+                            data,
+                            c,
+                            e,
+                            m,
+                            z,
+                            CHECKPOINTS.index(k),
+                            v,
+                            fixed.get("sequence", t > 1 and trains),
+                        )
                     )
     columns = np.array(rows, float).reshape(-1, 10).T
     names = ("tensor", "pipeline", "data", "context", "expert", "micro_batch", "zero", "checkpoint", "chunks",

@@ -17,7 +17,7 @@ from pharos.plan.step import OVERLAP, Steps, steps
 from pharos.plan.topology import Topology
 from pharos.predict.kernel import compute_dtype, rate_of
 from pharos.quantity.errors import InputError, unknown
-from pharos.quantity.evidence import Evidence, Figure, banded
+from pharos.quantity.evidence import Evidence, Figure, banded, merge
 
 TRAIN = "train"
 PHASES = (TRAIN, "prefill", "decode")
@@ -92,7 +92,8 @@ class Plan:
     """A layout with what it costs.
 
     Args:
-        step: seconds of one step. shares: seconds of it that go to compute, memory-bandwidth, overhead, network
+        step: seconds of one step.
+        shares: seconds of it that go to compute, memory-bandwidth, overhead, network
             and sequential-dependency (the pipeline filling and draining).
         memory: bytes by kind on the device that holds most. fits: None where the capacity is unknown.
         bubble: share of the pipeline's time. mfu, hfu: FLOPs of the model, and of the device with what runs
@@ -134,17 +135,18 @@ def plan(job: Job, machine: Machine, topology: Topology, layout: Layout) -> Plan
     """Costs one layout.
 
     Raises:
-        InputError: a layout that the model, the batch or the devices do not allow, with the nearest that they do.
+        InputError: a layout that the model, the batch or the devices do not allow, with the nearest.
     """
     parts = read_parts(job.model, job.workload, job.attention)
+    check(layout, parts, job.batch, topology.per_node, job.trains)
     if layout.devices != topology.devices:
         rest = layout.tensor * layout.pipeline * layout.context
         near = max(1, topology.devices // rest)
+        both = f"{rest * near} or {rest * (near + 1)} devices"
         raise InputError(
             f"{layout} is {layout.devices} devices, not {topology.devices}", where="--devices",
-            hint=f"--dp {near}" if near * rest == topology.devices else f"{rest * near} or {rest * (near + 1)} devices",
+            hint=f"--dp {near}" if near * rest == topology.devices else both,
         )  # fmt: skip
-    check(layout, parts, job.batch, topology.per_node, job.trains)
     columns = Layouts.of([layout])
     timed, held = _costs(job, machine, topology, parts, columns)
     return _plan(job, machine, topology, parts, columns, timed, held, 0)
@@ -220,16 +222,18 @@ def _plan(
     peak = rate_of(machine, compute_dtype(job.workload.precision)).ops_per_s
     whole = seconds * topology.devices * peak if peak else None
     tokens = job.batch * (1 if job.phase == "decode" else parts.tokens)
+    used = [t for t in timed.traffic if at(t.seconds) > 0]
+    evidence = merge((*timed.evidence, *(e for t in used for e in t.evidence)))
     traffic = tuple(
         Sending(
-            what=t.what, collective=t.name, devices=int(at(t.group)), size_bytes=at(t.size), calls=at(t.calls),
-            sent_bytes=at(t.sent), seconds=at(t.seconds), exposed_s=at(t.exposed),
+            what=t.what, collective=t.name, devices=int(at(t.group)), size_bytes=at(t.size),
+            calls=at(t.calls), sent_bytes=at(t.sent), seconds=at(t.seconds), exposed_s=at(t.exposed),
         )
-        for t in timed.traffic if at(t.seconds) > 0
+        for t in used
     )  # fmt: skip
     return Plan(
         job=job, machine=machine, topology=topology, layout=layout,
-        step=banded(seconds, "s", at(timed.error), timed.evidence), tokens_per_s=tokens / seconds, shares=shares,
+        step=banded(seconds, "s", at(timed.error), evidence), tokens_per_s=tokens / seconds, shares=shares,
         binding="memory-capacity" if fits is False else max(shares, key=lambda k: shares[k]), memory=memory,
         fits=fits, bubble=at(timed.bubble_share), micro_batches=int(at(timed.micro_batches)),
         mfu=at(timed.flops) / whole if whole else None, hfu=at(timed.executed) / whole if whole else None,
@@ -255,7 +259,7 @@ def scaling(
     job: Job, machine: Machine, topology: Topology, counts: Sequence[int], *, weak: bool = False,
     fixed: dict[str, Any] | None = None,
 ) -> list[Scaling]:  # fmt: skip
-    """The best plan at each number of devices; those that nothing fits on, or that fill no nodes, are left out.
+    """The best plan at each number of devices; those that nothing fits on or that fill no nodes are left out.
 
     Args:
         topology: whose links and nodes are used. weak: the batch grows with the devices, `job.batch` at the
@@ -279,7 +283,7 @@ def scaling(
 
 
 def crossover(curve: Sequence[Scaling]) -> int | None:
-    """The fewest devices of a curve at which the network takes longer than the arithmetic; None where never."""
+    """The fewest devices of a curve at which the network takes longer than arithmetic; None where never."""
     for point in curve:
         if point.plan.shares["network"] > point.plan.shares["compute"]:
             return point.devices

@@ -1,8 +1,8 @@
 """Parts of a model under parallel plans: which kernels, weights and activations are cut, read off its graph.
 
 Tensor parallelism follows the graph: a linear layer on whole features is cut by columns, the next one on cut
-features by rows, whose partial sums are added over the devices before anything but an addition of partial sums
-reads them. Source: Shoeybi et al. 2019, arXiv:1909.08053.
+features by rows, whose partial sums are added over the devices before anything but an addition of partial
+sums reads them. Source: Shoeybi et al. 2019, arXiv:1909.08053.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from typing import Any
 from pharos.graph.count import count
 from pharos.graph.graph import Graph, Node, Repeat
 from pharos.graph.op import Work
-from pharos.models.registry import Model
 from pharos.graph.workload import Workload
+from pharos.models.registry import Model
 from pharos.passes.fuse import Kernel, kernels
 from pharos.quantity.errors import InputError
 from pharos.quantity.sizes import is_int
@@ -65,8 +65,8 @@ class Parts:
     Args:
         layers: transformer blocks, or what repeats. heads, kv_heads, experts: 0 where there are none.
         weights: parameters. saved: bytes kept for the backward pass; core: of those what attention keeps of
-            its own (its probabilities, where it stores them). inputs: bytes that enter one layer. state: bytes
-            of the KV cache.
+            its own (its probabilities, where it stores them). inputs: bytes that enter one layer. state:
+            bytes of the KV cache; keys: of the keys and values that all layers attend over.
         reduced: bytes added up over the tensor-parallel group in the forward pass. routed: bytes that go to
             experts and back, before they are cut.
         work: of one forward pass. logits: elements of the output.
@@ -84,6 +84,7 @@ class Parts:
     routed: float = 0.0
     routings: float = 0.0
     inputs: float = 0.0
+    keys: float = 0.0
     logits: float = 0.0
     tied: float = 0.0
     heads: int = 0
@@ -133,8 +134,12 @@ def _parts_of(graph: Graph, work: Workload, attention: str) -> Parts:
         )
     found = Parts(graph.name, sum(r.count * r.period for r in repeats))
     _Reader(graph, found).read()
-    counted = count(graph)
-    found.work = counted.work
+    if not any(p.section == LAYER and p.role == COLUMNS for p in found.pieces):
+        raise InputError(
+            f"the layers of {graph.name} hold no linear layers that tensor parallelism could cut",
+            hint="plans are made for decoders and state-space models",
+        )
+    found.work = count(graph).work
     found.tokens = int(graph.meta.get("tokens") or work.context or 1)
     return found
 
@@ -228,6 +233,7 @@ class _Reader:
         if kind == "attention":
             found.heads = max(found.heads, int(node.ins[0].shape[1]))
             found.kv_heads = max(found.kv_heads, int(node.ins[1].shape[1]))
+            found.keys += sum(float(t.nbytes) for t in node.ins[1:3]) * times
         if role == EXPERTS:
             op: Any = node.op
             found.experts = max(found.experts, int(op.num_experts))
@@ -256,7 +262,7 @@ class _Reader:
     ) -> None:  # fmt: skip
         try:
             saved = node.op.saved(*node.io)
-        except Exception:  # noqa: BLE001 - an operator without a gradient keeps nothing
+        except Exception:
             return
         pairs = [(node.inputs[i], node.ins[i]) for i in saved.inputs]
         pairs += [(node.outputs[i], node.outs[i]) for i in saved.outputs]
@@ -320,7 +326,7 @@ class _Reader:
                 )
                 macs = float(sum(b.macs for b in back)) / max(float(work.macs), 1.0)
                 moved = bytes_back / max(float(kernel.traffic.total), 1.0)
-            except Exception:  # noqa: BLE001 - an operator without a gradient has no backward pass
+            except Exception:
                 macs = moved = 0.0
             self.found.pieces.append(Piece(section, role, limit, kernel, int(kernel.times), (macs, moved)))
             if node.op.kind == "attention":

@@ -12,7 +12,7 @@ from pharos.machines.machine import Machine
 from pharos.plan.collectives import ACROSS, INSIDE, find_collective
 from pharos.plan.communication import time_on
 from pharos.plan.cut_kernels import Clock, Cut
-from pharos.plan.footprint import cut_amount, parameters_of
+from pharos.plan.footprint import parameters_of
 from pharos.plan.layout import Layouts
 from pharos.plan.parts import HEAD, LAYER, STEM, Parts
 from pharos.plan.topology import Topology
@@ -62,7 +62,8 @@ class Sent:
     Args:
         what: which values. name: of the collective. group: devices that take part.
         size: bytes of one call; calls: on the busiest device in a step.
-        sent: bytes that leave a device in a step. seconds: of all calls; exposed: of those, what nothing hides.
+        sent: bytes that leave a device in a step.
+        seconds: of all calls; exposed: of those, what nothing hides.
     """
 
     what: str
@@ -87,6 +88,7 @@ class Steps:
         forward, backward: seconds of one micro-batch on one stage, communication inside a layer included.
         micro_batches: on each device of the pipeline in a step. bubble_share: of the step.
         flops: that the model asks for; executed: with what runs again.
+        evidence: of all but the traffic, which has its own.
     """
 
     seconds: Any
@@ -124,8 +126,9 @@ def group_cost(
     algorithm = "hierarchical" if "hierarchical" in how.algorithms else how.algorithms[0]
     if name == "send-recv":
         flat = how.moves("direct", span, size, span)
-        levels = {INSIDE: (flat.steps() * (stride < topology.per_node), flat.serial() * (stride < topology.per_node)),
-                  ACROSS: (flat.steps() * (stride >= topology.per_node), flat.serial() * (stride >= topology.per_node))}  # fmt: skip
+        near = stride < topology.per_node
+        levels = {level: (flat.steps() * there, flat.serial() * there)
+                  for level, there in ((INSIDE, near), (ACROSS, ~near))}  # fmt: skip
         sent = flat.sent()
     else:
         moves = how.moves(algorithm, span, size, inside)
@@ -194,9 +197,11 @@ def steps(
         np.where(alone, of(STEM, b) + of(HEAD, b), np.maximum(of(STEM, b), of(HEAD, b)))
         for b in (False, True)
     ]
-    again = np.select([lay.checkpoint == 0, lay.checkpoint == 1],
-                      [0 * of(LAYER, False), _core(timed, back, count) / np.maximum(of(LAYER, False)[0], 1e-30)
-                       * of(LAYER, False)], of(LAYER, False)) if trains else zeros  # fmt: skip
+    layer = of(LAYER, False)
+    core = _core(timed, back, count) / np.maximum(layer[0], 1e-30) * layer
+    again = (
+        np.select([lay.checkpoint == 0, lay.checkpoint == 1], [0 * layer, core], layer) if trains else zeros
+    )
     passes = stack.slow * (share * of(LAYER, False) + ends[0])
     returns = stack.slow * (share * (of(LAYER, True) + again) + ends[1]) if trains else zeros
     host = 1e-6 * stack.layer_us * mine
@@ -235,13 +240,12 @@ def steps(
     rerun = np.select([lay.checkpoint == 1, lay.checkpoint == 2],
                       [2.0 * parts.core_work * batch + 0 * seconds, macs + 0 * seconds], 0.0)  # fmt: skip
     whole = {s: t.error for s, t in timed.items()}
-    wire = sum(float(np.mean(t.exposed)) * t.error for t in sync) / max(float(np.mean(network)), 1e-30)
+    wire = sum([t.exposed * t.error for t in sync], np.zeros(count)) / np.maximum(network, 1e-30)
     share_network = np.clip(network / np.maximum(seconds, 1e-30), 0, 1)
     error = np.sqrt(
         stack.error**2 + ((1 - share_network) * whole.get(LAYER, 0.2)) ** 2 + (share_network * wire) ** 2
     )
-    evidence = merge((*stack.evidence, *(e for t in timed.values() for e in t.evidence),
-                      *(e for t in sync for e in t.evidence)))  # fmt: skip
+    evidence = merge((*stack.evidence, *(e for t in timed.values() for e in t.evidence)))
     return Steps(
         seconds=seconds, compute=many * kernels[1], memory=many * kernels[2],
         overhead=many * kernels[3] + host_total + fixed, network=network, bubble=bubble, update=update,
@@ -257,7 +261,7 @@ def _core(timed: Any, back: Any, count: int) -> Any:
 
 
 class _Traffic:
-    """The traffic of plans, kind by kind; devices are counted tensor, context, data, pipeline, innermost first."""
+    """The traffic of plans by kind; devices are counted tensor, context, data, pipeline, innermost first."""
 
     def __init__(
         self, parts: Parts, topology: Topology, lay: Layouts, micro_batches: Any, trains: bool, stack: Stack
@@ -296,7 +300,7 @@ class _Traffic:
                 if not picked.any():
                     continue
                 span = np.where(picked, lay.tensor, 1.0)
-                # cut by tokens, a sum over devices is a reduce-scatter, and an all-gather before the next layer
+                # cut by tokens, a sum is a reduce-scatter, and an all-gather before the next layer
                 for name in ("all-gather", "reduce-scatter") if on else ("all-reduce",):
                     total = total + self._add(
                         "activations of layers", name, size, calls * self.m * passes, span, np.ones(len(lay)),
@@ -310,9 +314,8 @@ class _Traffic:
             )  # fmt: skip
         if (lay.context > 1).any():
             # keys and values of the others go round; attention hides what it can, which is left out here
-            kv = cut_amount(parts.state, lay, (LAYER,)) or 0.0
-            whole = parts.inputs if not np.any(kv) else kv / parts.layers
-            size = np.broadcast_to(whole * lay.micro_batch, lay.tensor.shape)
+            heads = np.minimum(lay.tensor, max(parts.kv_heads, 1))
+            size = parts.keys / parts.layers / heads * lay.micro_batch
             total = total + self._add(
                 "keys and values of a sequence", "all-gather", size, mine * self.m * passes, lay.context,
                 lay.tensor, self.stack.reduce,

@@ -76,13 +76,18 @@ def print_plan(
             told += f", HFU {plan.hfu:.1%} with what runs again"
         pair(console, "of the peak", f"{told}, of the dense {job.precision} peak")
     spent = ", ".join(f"{_SHORT.get(k, k)} {share(v, plan.step.value)}" for k, v in plan.shares.items() if v)
-    pair(console, "time goes to", spent)
+    pair(console, "spent on", spent)
     capacity = plan.machine.capacity_bytes.value
     room = {None: "of", True: "fits in", False: "does NOT fit in"}[plan.fits]
     pair(console, "memory", f"{fmt(plan.memory_bytes, 'B')} {room} {fmt(capacity, 'B')} a device")
     pair(console, "", ", ".join(f"{k.replace('_', ' ')} {fmt(v, 'B')}" for k, v in plan.memory.items() if v))
     if plan.fits is False:
-        told = f"some layout fits on {least} devices" if least else "no number of devices tried is enough"
+        if least == topology.devices:
+            told = "other layouts fit on as many devices: --search"
+        else:
+            told = (
+                f"some layout fits on {least:,} devices" if least else "no number of devices tried is enough"
+            )
         pair(
             console,
             "to mend",
@@ -136,9 +141,10 @@ def _table(console: Console, plans: list[Plan]) -> None:
     for p in plans:
         lay = p.layout
         rows.append([
-            f"{lay.tensor}x{lay.pipeline}x{lay.data}", *([str(lay.context)] if _any(plans, "context") else []),
+            _shape(p), *([str(lay.context)] if _any(plans, "context") else []),
             *([str(lay.expert)] if _any(plans, "expert") else []), str(lay.micro_batch), str(lay.zero),
-            lay.checkpoint, str(lay.chunks), fmt(p.step.value, "s"), f"{p.mfu:.1%}" if p.mfu is not None else "-",
+            lay.checkpoint, str(lay.chunks), fmt(p.step.value, "s"),
+            f"{p.mfu:.1%}" if p.mfu is not None else "-",
             fmt(p.memory_bytes, "B"), _SHORT.get(p.binding, p.binding),
         ])  # fmt: skip
     columns = [("tp x pp x dp", "left"), *([("cp", "right")] if _any(plans, "context") else []),
@@ -146,6 +152,10 @@ def _table(console: Console, plans: list[Plan]) -> None:
                ("ckpt", "left"), ("v", "right"), ("step", "right"), ("MFU", "right"), ("memory", "right"),
                ("binds", "left")]  # fmt: skip
     grid(console, columns, rows, flexible=(len(columns) - 1,))
+
+
+def _shape(plan: Plan) -> str:
+    return f"{plan.layout.tensor}x{plan.layout.pipeline}x{plan.layout.data}"
 
 
 def _any(plans: list[Plan], name: str) -> bool:
@@ -156,7 +166,7 @@ def _curve(console: Console, curve: Sequence[Scaling], weak: bool) -> None:
     kind = "weak scaling: the batch grows with the devices" if weak else "strong scaling: the same batch"
     console.print(kind, style="bold")
     rows = [
-        [f"{p.devices:,}", f"{p.batch:,}", f"{p.plan.layout.tensor}x{p.plan.layout.pipeline}x{p.plan.layout.data}",
+        [f"{p.devices:,}", f"{p.batch:,}", _shape(p.plan),
          fmt(p.plan.step.value, "s"), fmt(p.plan.tokens_per_s), f"{p.efficiency:.0%}",
          share(p.plan.shares["network"], p.plan.step.value), _SHORT.get(p.plan.binding, p.plan.binding)]
         for p in curve

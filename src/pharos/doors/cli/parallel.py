@@ -68,7 +68,7 @@ def parallel(
     rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Further plans to list.")] = 5,
     json: Json = False,
 ) -> None:
-    """Lay a model over devices: memory, bytes per collective, step time, bubble and MFU; or the best layout of all."""
+    """Lay a model over devices: memory, bytes a collective, step time, bubble, MFU; or the best layout of all."""
     from pharos.convert.load import load
     from pharos.machines.machine import find_machine
     from pharos.plan import parallel as plans
@@ -81,7 +81,8 @@ def parallel(
     topology = topology_of(machine, count, number(nodes_of, "nodes-of"), link, network)
     given: dict[str, Any] = {
         "tensor": number(tp, "tp"), "pipeline": number(pp, "pp"), "data": number(dp, "dp"),
-        "context": number(cp, "cp"), "expert": number(ep, "ep"), "micro_batch": number(micro_batch, "micro-batch"),
+        "context": number(cp, "cp"), "expert": number(ep, "ep"),
+        "micro_batch": number(micro_batch, "micro-batch"),
         "zero": zero, "checkpoint": checkpoint, "chunks": chunks, "sequence": sequence,
     }  # fmt: skip
     given = {k: v for k, v in given.items() if v is not None}
@@ -99,7 +100,7 @@ def parallel(
         made = {"data": max(1, count // rest), **given}
         if phase != plans.TRAIN:
             made = {"micro_batch": max(1, job.batch // made["data"]), **made}
-        made.setdefault("sequence", made.get("tensor", 1) > 1)
+        made.setdefault("sequence", made.get("tensor", 1) > 1 and phase == plans.TRAIN)
         found = plans.plan(job, machine, topology, Layout(**made))
     least = None
     if found.fits is False:
