@@ -62,3 +62,27 @@ def test_a_folder_of_one_source_is_read_and_tried(field, tmp_path):
     assert found.calibrated.mean < 0.05
     assert found.simple.mean < 0.02 < found.roofline.mean
     assert len(found.worst) == 3
+
+
+def test_collectives_that_follow_their_form_are_found_again(tmp_path):
+    """Made-up all-reduces over PCIe: latency and bandwidth, and some noise; counted sizes were never fitted."""
+    sys.path.insert(0, str(ROOT / "benchmarks/field"))
+    import collectives
+
+    sys.path.remove(str(ROOT / "benchmarks/field"))
+    draw = np.random.default_rng(2)
+    lines = ["gpu,num_nodes,num_gpus_per_node,dtype,size(kb),time(us),collective"]
+    for n in (2, 4, 8):
+        for size in np.unique((2 ** draw.uniform(0, 18, 60)).astype(int)):
+            micro = 15 + 3 * (n - 1) + 1e6 * 2 * (n - 1) / n * 1024 * size / 12e9
+            lines.append(
+                f"V100-PCIE-16GB,1,{n},half,{size},{micro * np.exp(draw.normal(0, 0.01))},all_reduce"
+            )
+    (tmp_path / "apex_plus").mkdir()
+    (tmp_path / "apex_plus/collectives.csv").write_text("\n".join(lines))
+    (found,) = collectives.results(tmp_path)
+    assert found.group.link == "pcie-3"
+    assert found.fitted.rows + found.count == len(lines) - 1
+    assert found.all.mean < 0.03
+    # the ideal of the form is at 15.75 GB/s
+    assert 0.7 < found.fitted.constants["rate"] < 0.82

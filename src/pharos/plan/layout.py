@@ -20,8 +20,8 @@ class Layout:
 
     Args:
         tensor, pipeline, data, context, expert: devices that share a layer, the layers, the batch, a
-            sequence, and a layer's experts (which are among the `data` ones); all are tensor x pipeline x data
-            x context.
+            sequence, and a layer's experts (which are among the `data` ones); in all they are tensor x
+            pipeline x data x context.
         micro_batch: sequences that a device of the pipeline takes at once.
         zero: stage 0 to 3; 3 is fully sharded data parallel.
         checkpoint: "none", "selective" (attention's own, where it stores its scores) or "full" (all layers).
@@ -150,6 +150,7 @@ def check(layout: Layout, parts: Parts, batch: int, per_node: int, trains: bool)
             f"{layout.data} data-parallel devices do not divide into groups of {layout.expert} for experts",
             where="--ep", hint=f"nearest: {_nearest(layout.expert, divisors(layout.data))}",
         )  # fmt: skip
+    _shareable(parts, layout.context)
     if parts.tokens % layout.context:
         raise InputError(
             f"{parts.tokens} tokens do not divide over {layout.context} devices", where="--cp",
@@ -170,6 +171,14 @@ def check(layout: Layout, parts: Parts, batch: int, per_node: int, trains: bool)
         )  # fmt: skip
 
 
+def _shareable(parts: Parts, context: int) -> None:
+    if parts.sequential and context > 1:
+        raise InputError(
+            f"layers of {parts.name} pass along a sequence step by step; devices cannot share it",
+            where="--cp", hint="--cp 1",
+        )  # fmt: skip
+
+
 def _nearest(wanted: int, legal: list[int]) -> int:
     return min(legal, key=lambda d: (abs(d - wanted), d))
 
@@ -180,15 +189,22 @@ def every_layout(
     """All legal layouts of a model over a number of devices.
 
     Tensor-parallel groups stay inside a node; micro-batches and chunks are powers of two; sequence
-    parallelism goes with tensor parallelism. ZeRO beyond stage 1 is combined with no pipeline, as frameworks do.
+    parallelism goes with tensor parallelism; a sequence is shared in training by up to 16 devices, each with
+    1,024 tokens or more. ZeRO beyond stage 1 is combined with no pipeline, as frameworks do.
 
     Args:
         fixed: fields that are given.
     """
     fixed = dict(fixed or {})
+    _shareable(parts, fixed.get("context") or 1)
     kv = parts.kv_heads
     tensors = [d for d in divisors(devices) if d <= per_node and (not parts.heads or parts.heads % d == 0)]
     tensors = [d for d in tensors if not kv or max(kv, d) % min(kv, d) == 0]
+    contexts = [1]
+    if trains and not parts.sequential:
+        contexts = [
+            c for c in (1, 2, 4, 8, 16) if parts.tokens % c == 0 and (c == 1 or parts.tokens >= 1024 * c)
+        ]
     rows: list[tuple[Any, ...]] = []
     for t in _given(fixed, "tensor", tensors):
         if devices % t:
@@ -196,7 +212,7 @@ def every_layout(
         stages = [d for d in divisors(devices // t) if d <= parts.layers]
         for p in _given(fixed, "pipeline", stages):
             rest = devices // t // p
-            for c in _given(fixed, "context", [1]):
+            for c in _given(fixed, "context", contexts):
                 if t * p * rest != devices or rest % c or parts.tokens % c:
                     continue
                 data = rest // c

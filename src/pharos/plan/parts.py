@@ -69,6 +69,7 @@ class Parts:
             bytes of the KV cache; keys: of the keys and values that all layers attend over.
         reduced: bytes added up over the tensor-parallel group in the forward pass. routed: bytes that go to
             experts and back, before they are cut.
+        sequential: a layer passes along the tokens, in a scan or a convolution of past ones.
         work: of one forward pass. logits: elements of the output.
     """
 
@@ -90,6 +91,7 @@ class Parts:
     heads: int = 0
     kv_heads: int = 0
     experts: int = 0
+    sequential: bool = False
     work: Work = field(default_factory=Work)
     core_work: float = 0.0
     tokens: int = 0
@@ -328,9 +330,20 @@ class _Reader:
                 moved = bytes_back / max(float(kernel.traffic.total), 1.0)
             except Exception:
                 macs = moved = 0.0
+            passes = any(_passes_along(line.node) for line in kernel.lines)
+            self.found.sequential |= section == LAYER and passes
             self.found.pieces.append(Piece(section, role, limit, kernel, int(kernel.times), (macs, moved)))
             if node.op.kind == "attention":
                 self.found.core_work += float(work.macs) * int(kernel.times)
+
+
+def _passes_along(node: Node) -> bool:
+    """Whether a token's result comes from the one before, so that a sequence cannot be shared."""
+    if node.op.kind == "attention":
+        return False
+    return node.op.kind in ("causal_conv", "token_shift") or node.op.class_of(*node.io) in (
+        "recurrence", "attention",
+    )  # fmt: skip
 
 
 def _is_view(node: Node) -> bool:

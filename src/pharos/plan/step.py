@@ -199,9 +199,9 @@ def steps(
     ]
     layer = of(LAYER, False)
     core = _core(timed, back, count) / np.maximum(layer[0], 1e-30) * layer
-    again = (
-        np.select([lay.checkpoint == 0, lay.checkpoint == 1], [0 * layer, core], layer) if trains else zeros
-    )
+    again = zeros
+    if trains:
+        again = np.select([lay.checkpoint == 0, lay.checkpoint == 1], [0 * layer, core], layer)
     passes = stack.slow * (share * of(LAYER, False) + ends[0])
     returns = stack.slow * (share * (of(LAYER, True) + again) + ends[1]) if trains else zeros
     host = 1e-6 * stack.layer_us * mine

@@ -175,7 +175,8 @@ def topology_of(
     """Devices of one machine in nodes.
 
     Args:
-        per_node: 8 by default, or all where there are fewer.
+        per_node: 8 by default, or all that its links join at once (the catalogue's `nvlink_domain`), or all
+            where there are fewer.
         link: inside a node; by default the machine's own.
         network: between nodes; by default, as assumed, what is sold with that link: InfiniBand of its time,
             one adapter a device.
@@ -183,7 +184,7 @@ def topology_of(
     Raises:
         PharosError: an unknown link, devices that fill no nodes, or no link where one is needed.
     """
-    group = min(per_node or 8, devices)
+    group = min(per_node or int(machine.links.get("nvlink_domain") or 8), devices)
     inside = find_link(link, "--link") if link else link_of(machine)
     if network:
         across: Link | None = find_link(network, "--network")

@@ -74,12 +74,20 @@ def print_plan(
         told = f"MFU {plan.mfu:.1%}"
         if job.trains:
             told += f", HFU {plan.hfu:.1%} with what runs again"
-        pair(console, "of the peak", f"{told}, of the dense {job.precision} peak")
+        pair(
+            console,
+            "of the peak",
+            f"{told}, of the dense {job.precision} peak; masked attention counts in full",
+        )
     spent = ", ".join(f"{_SHORT.get(k, k)} {share(v, plan.step.value)}" for k, v in plan.shares.items() if v)
     pair(console, "spent on", spent)
     capacity = plan.machine.capacity_bytes.value
     room = {None: "of", True: "fits in", False: "does NOT fit in"}[plan.fits]
-    pair(console, "memory", f"{fmt(plan.memory_bytes, 'B')} {room} {fmt(capacity, 'B')} a device")
+    pair(
+        console,
+        "memory",
+        f"{fmt(plan.memory_bytes, 'B')} {room} {fmt(capacity, 'B')} a device, of which {job.reserve:.0%} stay free",
+    )
     pair(console, "", ", ".join(f"{k.replace('_', ' ')} {fmt(v, 'B')}" for k, v in plan.memory.items() if v))
     if plan.fits is False:
         if least == topology.devices:

@@ -68,7 +68,7 @@ def parallel(
     rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Further plans to list.")] = 5,
     json: Json = False,
 ) -> None:
-    """Lay a model over devices: memory, bytes a collective, step time, bubble, MFU; or the best layout of all."""
+    """Lay a model over devices: memory, bytes sent, step time, bubble and MFU; or the best layout."""
     from pharos.convert.load import load
     from pharos.machines.machine import find_machine
     from pharos.plan import parallel as plans
