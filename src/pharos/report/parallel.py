@@ -83,11 +83,8 @@ def print_plan(
     pair(console, "spent on", spent)
     capacity = plan.machine.capacity_bytes.value
     room = {None: "of", True: "fits in", False: "does NOT fit in"}[plan.fits]
-    pair(
-        console,
-        "memory",
-        f"{fmt(plan.memory_bytes, 'B')} {room} {fmt(capacity, 'B')} a device, of which {job.reserve:.0%} stay free",
-    )
+    kept = f"{fmt(capacity, 'B')} a device, of which {job.reserve:.0%} stay free"
+    pair(console, "memory", f"{fmt(plan.memory_bytes, 'B')} {room} {kept}")
     pair(console, "", ", ".join(f"{k.replace('_', ' ')} {fmt(v, 'B')}" for k, v in plan.memory.items() if v))
     if plan.fits is False:
         if least == topology.devices:
