@@ -213,8 +213,8 @@ def aims(found: list[Result]) -> str:
 NOTE = """GPT networks built as our own decoders with stored attention scores, costed kernel by kernel, collective by collective and byte
 by byte; seven constants (kernels, host, three kinds of traffic, update, step) are fitted on at most 200 rows of one node and 54 of
 several, of the lower half of a hash of the layout, and the upper half is counted. "Networks left out whole" are predicted from the
-constants of the other networks. Whether layers run again is not told: without it one node fits better, with it several do (and
-without it their activations would not fit). On one node small networks wait for the host, and 8 tensor-parallel processes on it
+constants of the other networks. Whether layers run again is not told: one node fits alike with and without it, several fit
+better with it (and without it their activations would not fit). On one node small networks wait for the host, and 8 tensor-parallel processes on it
 wait longest (the worst rows).
 
 """
