@@ -67,7 +67,7 @@ def shared(config: Config, **found: Any) -> dict[str, Any]:
 def model_of(name: str, **found: Any) -> Model:
     """A decoder of the sizes that a config states."""
     sizes = Decoder(**found)
-    return Model(name=name, family="transformer", build=lambda work: decoder(name, work, sizes))
+    return Model(name=name, family="transformer", build=lambda work: decoder(name, work, sizes), sizes=sizes)
 
 
 def cycle(layers: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

@@ -68,6 +68,7 @@ class Machine:
     max_W: Known
     idle_W: Known
     price_usd: Known
+    rent_usd_per_hour: Known = field(default_factory=lambda: _missing("rent"))
     notes: str = ""
     disagreements: tuple[str, ...] = ()
     # The file of its calibration, whose curves then apply.
@@ -295,6 +296,15 @@ class _Reader:
             found[dtype] = Peak(ops_per_s=rate, unit=unit)
         return found
 
+    def _rent(self) -> Known:
+        price = self.section("price")
+        if price.get("cloud_usd_per_hour") is None:
+            return _missing(f"rent of {self.data['id']}")
+        said = price.get("cloud_source") or price.get("source") or ()
+        told = ", ".join(map(str, said if isinstance(said, list) else [said]))
+        noted = ", ".join(str(price[k]) for k in ("cloud_date", "cloud_note") if price.get(k))
+        return Known(value=float(price["cloud_usd_per_hour"]), evidence=spec(f"{told}: {noted}"))
+
     def machine(self) -> Machine:
         data = self.data
         boost = self.known("clock", "Hz", "cores", "boost_hz")
@@ -331,6 +341,7 @@ class _Reader:
             max_W=self.known("maximum power", "W", "power", "max_W"),
             idle_W=self.known("idle power", "W", "power", "idle_W"),
             price_usd=self.known("price", "1", "price", "usd") if usd is not None else _missing("price"),
+            rent_usd_per_hour=self._rent(),
             notes=str(data.get("notes") or ""),
             disagreements=tuple(map(str, data.get("disagreements") or ())),
         )  # fmt: skip

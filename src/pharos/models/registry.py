@@ -29,6 +29,7 @@ class Entry:
         parameters, macs: the published or hand-computed counts of the default configuration.
         source: where the architecture and those counts come from.
         lighthouse: the bottleneck this model isolates in the textbook, if it is one of the five.
+        sizes: the dataclass it is built from where one describes a whole family, such as `Decoder`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Entry:
     lighthouse: str = ""
     summary: str = ""
     fixed: dict[str, Any] = field(default_factory=dict)
+    sizes: Any = None
 
     def hyperparameters(self) -> dict[str, inspect.Parameter]:
         """Hyperparameters by name."""
@@ -50,12 +52,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model with its hyperparameters chosen; ask it for a graph per workload."""
+    """A model with its hyperparameters chosen; ask it for a graph per workload.
+
+    Args:
+        sizes: the dataclass it is built from where one describes a whole family, so that a plan may ask
+            for the same model with other sizes.
+    """
 
     name: str
     family: str
     build: Callable[[Workload], Graph]
     entry: Entry | None = None
+    sizes: Any = None
 
     def graph(self, workload: Workload | None = None) -> Graph:
         """The graph under a workload.
@@ -185,7 +193,7 @@ def find(text: str) -> Model:
                 raise error.at(title) from None
             raise
 
-    return Model(name=title, family=found.family, build=build, entry=found)
+    return Model(name=title, family=found.family, build=build, entry=found, sizes=found.sizes)
 
 
 def parse_name(text: str) -> tuple[str, dict[str, Any]]:

@@ -418,7 +418,7 @@ def read_decoder(data: dict[str, Any]) -> Entry:
     return Entry(
         name=name, family="transformer", build=build, source=data["source"],
         parameters=data["parameters"], aliases=tuple(data.get("aliases", ())),
-        lighthouse=data.get("lighthouse", ""),
+        lighthouse=data.get("lighthouse", ""), sizes=sizes,
         summary=f"{data['family']}: {sizes.layers} layers, width {sizes.hidden_size}, {kind} attention"
         f"{reach}{mixed}.",
     )  # fmt: skip
