@@ -74,8 +74,8 @@ def test_experts_read_as_drawn() -> None:
         most, made = (
             count(g) for g in (load("gpt-oss-120b").graph(work), routed(load("gpt-oss-120b").graph(work)))
         )
-        one = [n.traffic.weights for n in made.lines if n.kind == "experts"][0]
-        whole = [n.node.weight_bytes for n in most.lines if n.kind == "experts"][0]
+        one = next(n.traffic.weights for n in made.lines if n.kind == "experts")
+        whole = next(n.node.weight_bytes for n in most.lines if n.kind == "experts")
         drawn = [
             len(np.unique([rng.choice(128, 4, replace=False) for _ in range(tokens)])) / 128
             for _ in range(300)

@@ -245,6 +245,8 @@ def host_bytes_per_s(deployment: Deployment) -> float:
 
 def _offloaded(base: Serving, now: _Figures) -> Iterator[Remedy]:
     """Weights that stream from the host every step; caches of users who are silent that come back."""
+    if base.deployment.machine.kind != "gpu":
+        return
     rate = host_bytes_per_s(base.deployment)
     room = base.room
     pool = room.pool + room.weights * 0.9
@@ -262,7 +264,7 @@ def _offloaded(base: Serving, now: _Figures) -> Iterator[Remedy]:
             tpot_s=step,
             tokens_per_s=None,
         )
-    if now.ttft_s and base.request_bytes:
+    if now.ttft_s and now.max_users and base.request_bytes:
         back = base.request_bytes / rate
         yield Remedy(
             name="caches of silent users to the host",

@@ -173,7 +173,8 @@ def print_serving(console: Console, found: Serving, remedies: list[Remedy], rows
         )
     )
     verdict = "yes" if found.fits else "NO"
-    pair(console, "fits", f"{verdict}: {found.max_users} such users at most" + _why_not(found))
+    most = f"{found.max_users:,} such users at most" if found.max_users else "not one such user"
+    pair(console, "fits", f"{verdict}: {most}{_why_not(found)}")
     free = f"{fmt(max(room.after_weights, 0.0), 'B')} after weights is not room for users: "
     kept, each = room.memory - room.usable, " a device" if made.devices > 1 else ""
     pair(
@@ -195,8 +196,10 @@ def print_serving(console: Console, found: Serving, remedies: list[Remedy], rows
     for name, point in (("prefill", found.prefill), ("decode", found.decode)):
         pair(console, name, _ceilings(point))
     turn = found.turn
-    at = "never at this context" if turn.batch is None else f"from {turn.batch} sequences on"
-    pair(console, "turning", f"compute-bound {at}: {turn.formula}")
+    at = "never at this context: " if turn.batch is None else f"from {turn.batch:,} sequences on: "
+    pair(
+        console, "turning", f"compute-bound {'' if turn.formula.startswith('unknown') else at}{turn.formula}"
+    )
     energy, price = found.energy_per_million, found.usd_per_million
     pair(console, "energy", f"{band(energy)} a million output tokens  [{energy.level}]")
     rent = (
@@ -265,7 +268,7 @@ def _ceilings(point: Point) -> str:
         for name, value in (("bandwidth", point.bandwidth_s), ("compute", point.compute_s))
     )
     top = point.ceiling_s
-    if top is None or point.latency.value is None:
+    if top is None or point.latency.value is None or point.binding == "unknown":
         return f"ceilings: {bounds}"
     reached = share(top, point.latency.value)
     took = fmt(point.latency.value, "s")

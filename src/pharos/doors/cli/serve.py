@@ -97,10 +97,12 @@ def serve(
     helps = remedies(found) if rows or json else []
     if json:
         print_json(serve_row(found, helps, run, goal, at, best))
-        return
-    print_serving(console(), found, helps, rows)
-    if run is not None:
-        print_simulation(console(), run, at, goal, best, searches)
+    else:
+        print_serving(console(), found, helps, rows)
+        if run is not None:
+            print_simulation(console(), run, at, goal, best, searches)
+    if goal is not None and run is not None and not goal.holds(run):
+        raise typer.Exit(1)
 
 
 def _goal(slo: str | None) -> "Goal | None":
