@@ -46,7 +46,11 @@ PRECISIONS = {
 }
 # Requests of a closed loop: the first round, which finds an empty device, and those that are counted.
 ROUNDS = 4
-SEQUENCES = 512
+# Sequences in flight at most: vLLM's default; the others are told the number of users.
+SEQUENCES = {"vllm": 256}
+MOST = 512
+# Stacks that do not mix prompts and decoding in a step unless told to.
+APART = ("sglang",)
 # Aims: mean error of serving throughput.
 AIM = 0.15
 
@@ -57,6 +61,7 @@ class Served:
 
     Args:
         concurrency: sequences in flight.
+        prompts_a_step: prompts that go in beside a token, on average; prompts_first: with the request's own.
         ttft_s, tpot_s: measured; kernels_ttft_s, kernels_tpot_s: ours without host time.
         fits_on: whether host times may be fitted on it.
     """
@@ -72,6 +77,8 @@ class Served:
     kernels_ttft_s: float
     kernels_tpot_s: float
     fits_on: bool
+    prompts_a_step: float
+    prompts_first: int = 1
 
     def latency_s(self, ttft: float, tpot: float) -> float:
         """Seconds of an answer."""
@@ -80,26 +87,41 @@ class Served:
 
 @dataclass(frozen=True)
 class Host:
-    """Host times: of a step, of a sequence a step, of a request."""
+    """Host times: of a step, of a sequence and of a prompt in it, of a request."""
 
     step_s: float = 0.0
     sequence_s: float = 0.0
+    prompt_s: float = 0.0
     request_s: float = 0.0
 
     def tpot(self, row: Served) -> float:
         """Seconds between tokens."""
-        return row.kernels_tpot_s + self.step_s + self.sequence_s * row.concurrency
+        return (
+            row.kernels_tpot_s
+            + self.step_s
+            + self.sequence_s * row.concurrency
+            + self.prompt_s * row.prompts_a_step
+        )
 
     def ttft(self, row: Served) -> float:
         """Seconds to the first token."""
-        return row.kernels_ttft_s + self.step_s + self.sequence_s * row.concurrency + self.request_s
+        host = self.step_s + self.sequence_s * row.concurrency + self.prompt_s * row.prompts_first
+        return row.kernels_ttft_s + host + self.request_s
 
 
 @cache
-def _steps(model: str, machine: str, devices: int, precision: str, longest: int) -> tuple[Steps, Deployment]:
+def _steps(
+    model: str,
+    machine: str,
+    devices: int,
+    precision: str,
+    longest: int,
+    sequences: int = MOST,
+    mixed: bool = True,
+) -> tuple[Steps, Deployment]:
     made = Deployment(
         model=load(MODELS[model]), machine=find_machine(machine), devices=devices, precision=PRECISIONS[precision],
-        sequences=SEQUENCES,
+        sequences=sequences, chunked=mixed,
     )  # fmt: skip
     return Steps(made, longest), made
 
@@ -112,7 +134,11 @@ def aggregated(folder: Path) -> list[Served]:
         return found
     for i in range(len(rows)):
         row = {k: rows[k][i] for k in rows}
-        if str(row["model_path"]) not in MODELS or str(row["system"]) != "h100_sxm" or float(row["pp_size"]) != 1:
+        if (
+            str(row["model_path"]) not in MODELS
+            or str(row["system"]) != "h100_sxm"
+            or float(row["pp_size"]) != 1
+        ):
             continue
         if float(row["attention_dp_size"]) > 1 or str(row["mode"]) != "agg":
             continue
@@ -130,7 +156,8 @@ def _closed_loop(row: dict[str, Any]) -> Served | None:
     isl, osl, users, tp = (int(row[k]) for k in ("isl", "osl", "batch_size", "tp_size"))
     model, precision = str(row["model_path"]), _text(row["precision"])
     try:
-        steps, made = _steps(model, "h100-sxm", tp, precision, 16384)
+        steps, made = _steps(model, "h100-sxm", tp, precision, 16384, SEQUENCES.get(str(row["backend"]), MOST),
+                             str(row["backend"]) not in APART)  # fmt: skip
         room = capacity(made, context=isl + osl)
         pool = pool_of(made, room, isl + osl)
     except PharosError as error:
@@ -148,7 +175,7 @@ def _closed_loop(row: dict[str, Any]) -> Served | None:
         group=f"{row['backend']}, {MODELS[model]} {precision or 'bf16'}", concurrency=users, output=osl, devices=tp,
         ttft_s=1e-3 * float(row["silicon_ttft_ms"]), tpot_s=1e-3 * float(row["silicon_tpot_ms"]),
         kernels_ttft_s=float(run.of("ttft")[later].mean()), kernels_tpot_s=float(run.of("tpot")[later].mean()),
-        fits_on=bool(shape < COUNTED_FROM),
+        fits_on=bool(shape < COUNTED_FROM), prompts_a_step=users / osl,
     )  # fmt: skip
 
 
@@ -159,7 +186,13 @@ def splitwise(folder: Path) -> list[Served]:
     if rows is None:
         return found
     keys = ("model", "tensor_parallel", "prompt_size", "batch_size", "token_size")
-    settings = sorted({tuple(_text(rows[k][i]) for k in keys) for i in range(len(rows)) if rows["hardware"][i] == "a100-80gb"})
+    settings = sorted(
+        {
+            tuple(_text(rows[k][i]) for k in keys)
+            for i in range(len(rows))
+            if rows["hardware"][i] == "a100-80gb"
+        }
+    )
     for setting in settings:
         which = np.array([tuple(_text(rows[k][i]) for k in keys) == setting for i in range(len(rows))])
         those: Table = rows.where(which)
@@ -178,27 +211,36 @@ def splitwise(folder: Path) -> list[Served]:
                    group=f"splitwise, {MODELS[model]} fp16", concurrency=batch, output=out, devices=tp,
                    ttft_s=1e-3 * float(np.median(those["prompt_time"])), tpot_s=1e-3 * float(np.median(those["token_time"])),
                    kernels_ttft_s=first, kernels_tpot_s=steps.decoding(batch, prompt + out / 2),
-                   fits_on=bool(shape < COUNTED_FROM))
+                   fits_on=bool(shape < COUNTED_FROM), prompts_a_step=0.0, prompts_first=batch)
         )  # fmt: skip
     return found
 
 
 def fitted(rows: list[Served]) -> Host:
-    """Host times with the least mean error of answers and of the first token, found by narrowing a grid."""
+    """Host times with the least mean error of tokens and, a tenth of it, first tokens; by narrowing a grid."""
     kernel = np.array([r.kernels_tpot_s for r in rows])
     users = np.array([float(r.concurrency) for r in rows])
     tpot, ttft = np.array([r.tpot_s for r in rows]), np.array([r.ttft_s for r in rows])
     first = np.array([r.kernels_ttft_s for r in rows])
-    a, b, wide = 4e-3, 4e-5, (8e-3, 8e-5)
-    for _ in range(12):
-        steps = np.clip(a + wide[0] * np.linspace(-0.5, 0.5, 17), 0, None)
-        each = np.clip(b + wide[1] * np.linspace(-0.5, 0.5, 17), 0, None)
-        off = np.abs((kernel + steps[:, None, None] + each[None, :, None] * users) / tpot - 1).mean(-1)
-        i, j = np.unravel_index(int(np.argmin(off)), off.shape)
-        a, b, wide = float(steps[i]), float(each[j]), (wide[0] / 2, wide[1] / 2)
+    ins = np.array([r.prompts_a_step for r in rows])
+    beside = np.array([float(r.prompts_first) for r in rows])
+    columns = np.stack([np.ones(len(rows)), users, ins])
+    found, wide = np.array([4e-3, 4e-5, 1e-2]), np.array([8e-3, 8e-5, 2e-2])
+    for _ in range(14):
+        axes = [np.clip(v + w * np.linspace(-0.5, 0.5, 9), 0, None) for v, w in zip(found, wide, strict=True)]
+        tried = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], 1)
+        off = _off(kernel + tried @ columns, tpot) + 0.1 * _off(
+            first + tried @ np.stack([columns[0], users, beside]), ttft
+        )
+        found, wide = tried[int(np.argmin(off))], wide * 0.7
     asks = np.linspace(0, 0.5, 501)
-    off = np.abs((first + a + b * users + asks[:, None]) / ttft - 1).mean(-1)
-    return Host(a, b, float(asks[int(np.argmin(off))]))
+    off = _off((first + found @ np.stack([columns[0], users, beside]))[None] + asks[:, None], ttft)
+    return Host(*map(float, found), float(asks[int(np.argmin(off))]))
+
+
+def _off(ours: Any, theirs: Any) -> Any:
+    """Mean |log| of the ratio, along the last axis: too long and too short by a factor cost the same."""
+    return np.abs(np.log(ours / theirs)).mean(-1)
 
 
 def errors(rows: list[Served], host: Host) -> dict[str, float]:
@@ -246,7 +288,7 @@ def section(found: Trials) -> str:
         "",
         "Answers of engines under a constant number of users (AIConfigurator's dumps of benchmark campaigns, H100 SXM) and of "
         "batches that go in together (splitwise-sim, A100 80 GB), beside the simulation of their batching with the kernels' "
-        "times. Host times of a step, a sequence and a request are fitted by stack on the lower half of the hash of "
+        "times. Host times of a step, of a sequence and a prompt in it and of a request are fitted by stack on the lower half of the hash of "
         "(prompt, answer, users, devices); errors are of the upper half, mean / median. *Kernels alone* adds no host time: "
         "nothing of these runs was seen. Throughput is users x answer / (first token + further tokens). Rows of models outside "
         "the catalogue are not told.",
@@ -265,13 +307,22 @@ def section(found: Trials) -> str:
             f"| {name} | {len(rows)} | **{_pair(ours, 'rate')}** | {_pair(ours, 'tpot')} | {_pair(ours, 'ttft')} | "
             f"{_pair(bare, 'rate')} | {_pair(bare, 'tpot')} | {_pair(bare, 'ttft')} |"
         )
-    lines += ["", "| stack | a step | a sequence, a step | a request | fitted on |", "|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| stack | a step | a sequence, a step | a prompt, a step | a request | fitted on |",
+        "|---|---|---|---|---|---|",
+    ]
     for stack, host in found.hosts.items():
         n = sum(r.stack == stack and r.fits_on for r in found.rows)
-        lines.append(f"| {stack} | {1e3 * host.step_s:.2f} ms | {1e6 * host.sequence_s:.1f} µs | {1e3 * host.request_s:.0f} ms | {n} |")
+        lines.append(
+            f"| {stack} | {1e3 * host.step_s:.2f} ms | {1e6 * host.sequence_s:.1f} µs | {1e3 * host.prompt_s:.1f} ms | {1e3 * host.request_s:.0f} ms | {n} |"
+        )
     ours = _mean([_one(r, found.hosts[r.stack]) for r in found.counted()])
     verdict = "met" if ours["rate"] <= AIM else "missed"
-    lines += ["", f"Aim, mean error of throughput: {percent(AIM, 0)}; reached {percent(ours['rate'])}, {verdict}."]
+    lines += [
+        "",
+        f"Aim, mean error of throughput: {percent(AIM, 0)}; reached {percent(ours['rate'])}, {verdict}.",
+    ]
     lines += ["", "Worst counted rows:", ""]
     worst = sorted(found.counted(), key=lambda r: -_one(r, found.hosts[r.stack])["rate"])[:6]
     for r in worst:
@@ -308,7 +359,7 @@ def write_facts(found: Trials) -> None:
         off = errors(found.counted(lambda r, s=stack: r.stack == s), host)
         source = sources.get(stack, "ai-dynamo/aiconfigurator, Apache-2.0, snapshot of 2026-08-21, H100 SXM")
         lines.append(
-            f"  {stack}: {{step_s: {host.step_s:.3g}, sequence_s: {host.sequence_s:.3g}, request_s: {host.request_s:.3g}, "
+            f"  {stack}: {{step_s: {host.step_s:.3g}, sequence_s: {host.sequence_s:.3g}, prompt_s: {host.prompt_s:.3g}, request_s: {host.request_s:.3g}, "
             f"known: fitted, rows: {len(rows)}, error: {off['tpot']:.2f}, source: '{source}'}}"
         )
     (ROOT / "src/pharos/facts/stacks.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from pharos.models.registry import Model
 from pharos.models.transformer import Decoder
 from pharos.ops.attention import Attention
 from pharos.plan.kv import BLOCK, Kept, kept
-from pharos.plan.variants import routed, share_of
+from pharos.plan.variants import joined, routed, share_of
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, unknown
 from pharos.quantity.evidence import Evidence, Kind, assumed
@@ -32,6 +32,7 @@ class Stack:
     Args:
         step_s: host time of every step that the device waits for.
         sequence_s: the same for every sequence in flight, a step.
+        prompt_s: the same for every prompt, or part of one, of a step.
         request_s: time of a request outside steps: transport, tokenizer, queue.
         evidence: how these are known.
     """
@@ -39,6 +40,7 @@ class Stack:
     name: str
     step_s: float
     sequence_s: float
+    prompt_s: float
     request_s: float
     evidence: Evidence
 
@@ -55,13 +57,14 @@ def find_stack(name: str) -> Stack:
         UnknownName: with the nearest.
     """
     if name == "none":
-        return Stack("none", 0.0, 0.0, 0.0, assumed("no host time: the device is never kept waiting"))
+        return Stack("none", 0.0, 0.0, 0.0, 0.0, assumed("no host time: the device is never kept waiting"))
     rows = table("stacks")["stacks"]
     if name not in rows:
         raise unknown("serving stack", name, stacks())
     row = rows[name]
     known = Evidence(kind=Kind(row["known"]), where=f"{name}: {row['source']}", error=float(row["error"]))
-    return Stack(name, float(row["step_s"]), float(row["sequence_s"]), float(row["request_s"]), known)
+    host = [float(row[key]) for key in ("step_s", "sequence_s", "prompt_s", "request_s")]
+    return Stack(name, host[0], host[1], host[2], host[3], known)
 
 
 def _storing(node: Node) -> Op | None:
@@ -149,10 +152,13 @@ class Deployment:
         """What counts of a graph of this deployment are divided by to be those of one device."""
         return self.devices if self.is_even else 1
 
+    @cached_property
+    def _joined(self) -> Model:
+        return joined(self.share or self.model)
+
     def graph(self, work: Workload) -> Graph:
         """The graph that the runner runs; experts are read as an even router picks them."""
-        model = self.share or self.model
-        made = routed(model.graph(work))
+        made = routed(self._joined.graph(work))
         if self.tiled:
             return made
         return made.with_ops(_storing)

@@ -54,6 +54,7 @@ class Steps:
         self.profile = profile_of(deployment.runner, "compiled")
         self.host_s = deployment.stack.step_s
         self.per_sequence_s = deployment.stack.sequence_s
+        self.per_prompt_s = deployment.stack.prompt_s
         try:
             self._tables(np)
         except SizeError:
@@ -200,7 +201,13 @@ class Steps:
         if sequences:
             seconds += self.decode_s(sequences, context)
         rows = min(sequences + ends, self.sequences)
-        return seconds + self._head[rows] + self.host_s + self.per_sequence_s * (sequences + len(parts))
+        return (
+            seconds
+            + self._head[rows]
+            + self.host_s
+            + self.per_sequence_s * sequences
+            + self.per_prompt_s * len(parts)
+        )
 
     def prompt_s(self, tokens: int) -> float:
         """Seconds to the first token of a prompt alone on the device, without host time of the request."""

@@ -70,6 +70,20 @@ def with_sizes(model: Model, change: Callable[[dict[str, Any]], dict[str, Any]])
     return replace(model, build=lambda work: decoder(model.name, work, made), entry=None, sizes=made)
 
 
+def joined(model: Model) -> Model:
+    """The model with projections of one input as one product: queries, keys and values; gate and up.
+
+    Serving engines store them so: vLLM's QKVParallelLinear and MergedColumnParallelLinear, TensorRT-LLM and
+    SGLang alike. What is stored, multiplied and moved stays the same; fewer kernels are launched.
+    """
+    sizes = model.sizes
+    if not isinstance(sizes, Decoder) or sizes.names.by_group:
+        return model
+    # the style whose names are those of joined projections
+    made = replace(sizes, style="phi3")
+    return replace(model, build=lambda work: decoder(model.name, work, made), sizes=made)
+
+
 def share_of(model: Model, devices: int) -> Model | None:
     """What each of `devices` holds and runs under tensor parallelism: heads, inner features and vocabulary
     divided, the stream between them whole. None where the model is no `Decoder`.
