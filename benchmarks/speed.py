@@ -20,6 +20,8 @@ TARGETS = {
     "build and cost, slowest of the catalogue": 0.020,
     "1,000,000 points of gpt2-xl decode": 1.0,
     "every legal plan of llama-3.1-405b, 1,024 x h100": 2.0,
+    "pharos serve llama-3-8b, cold": 2.0,
+    "10,000 requests served, simulated": 2.0,
 }
 
 
@@ -44,6 +46,22 @@ def warm(call: Callable[[], object], runs: int = 20) -> float:
         call()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+def served_requests() -> Callable[[], object]:
+    """A trace of 10,000 requests at nine tenths of what a device serves; its tables are made beforehand."""
+    from pharos.convert.load import load
+    from pharos.machines.machine import find_machine
+    from pharos.plan.batching import simulate
+    from pharos.plan.capacity import capacity, pool_of
+    from pharos.plan.deployment import Deployment
+    from pharos.plan.steps import Steps
+    from pharos.plan.traces import poisson
+
+    made = Deployment(model=load("llama-3.1-8b"), machine=find_machine("h100-sxm"))
+    pool, steps = pool_of(made, capacity(made, context=4096), 4096), Steps(made, 4096)
+    trace = poisson(19.0, 10_000, 1024, 256, spread="lognormal", longest=4096)
+    return lambda: simulate(steps, pool, trace)
 
 
 def main() -> None:
@@ -89,6 +107,10 @@ def main() -> None:
         return search(job, h100, topology_of(h100, 1024))
 
     found["every legal plan of llama-3.1-405b, 1,024 x h100"] = warm(plans, runs=3), None
+    found["pharos serve llama-3-8b, cold"] = cold(
+        pharos_bin, "serve", "llama-3-8b", "--on", "h100-sxm", "--users", "8"
+    )
+    found["10,000 requests served, simulated"] = warm(served_requests(), runs=3), None
     print(f"{'what':<50}{'seconds':>10}{'target':>10}{'peak MB':>10}")
     for what, (seconds, megabytes) in found.items():
         memory = f"{megabytes:.0f}" if megabytes else ""

@@ -34,6 +34,7 @@ def main() -> int:
         return 0
     import collectives
     import page
+    import serving
     import training
     from groups import grouped
     from kernels import cases
@@ -113,12 +114,15 @@ def main() -> int:
     text += "## Arm boards (ncnn)\n\n" + page.summary_table(by_board) + "\n"
     text += "## Microcontrollers (MLPerf Tiny)\n\n" + page.summary_table(tiny)
     text += "\n## Collectives\n\n" + collectives.section(wires)
-    text += "\n## Training steps over several GPUs (vTrain's runs)\n\n" + training.section(steps)
+    text += "\n## Training steps over several GPUs (vTrain's runs)\n\n" + training.section(steps) + "\n"
+    served = serving.trials(asked.data)
+    text += serving.section(served)
     (ROOT / "docs/accuracy.md").write_text(text, encoding="utf-8")
     if asked.profiles:
         from cores import write_cores
         from profiles import write_machines, write_prior
 
+        serving.write_facts(served)
         write_machines(trials)
         write_prior(groups)
         collectives.write_facts(wires)

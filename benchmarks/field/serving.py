@@ -216,6 +216,63 @@ def splitwise(folder: Path) -> list[Served]:
     return found
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A decode step on several cards: measured, ours, others' predictions."""
+
+    what: str
+    measured_s: float
+    ours_s: float
+    others_s: dict[str, float]
+
+
+# PipeWeave's cards and models that several cards serve.
+CARDS = {"A100": "a100-sxm-80gb", "H800": "h100-sxm"}
+SHARDED = {"Llama-3.1-70B": "meta-llama/Llama-3.1-70B", "Qwen3-32B": "Qwen/Qwen3-32B"}
+
+
+def sharded(folder: Path) -> list[Decoded]:
+    """Decode steps of PipeWeave's requests on several cards, with a server's 16-bit weights and no host time.
+
+    The lengths of the prompts are not told: taken is the one at which our prefill takes what was measured, so that only
+    the decode step is a prediction.
+    """
+    rows = table(folder, "pipeweave/llm_end_to_end_11_gpus_measured_and_predicted.csv")
+    found: list[Decoded] = []
+    if rows is None:
+        return found
+    for i in np.flatnonzero((rows["TP"] > 1) & (rows["method"] == "pipeweave")):
+        card, model, workload = (str(rows[k][i]) for k in ("Hardware", "Model", "Workload"))
+        if card not in CARDS or model not in SHARDED:
+            continue
+        devices, batch = int(rows["TP"][i]), int(workload.rsplit("_", 1)[1])
+        steps, _ = _steps(SHARDED[model], CARDS[card], devices, "", 65536)
+        low, high = 16, 65536
+        while high - low > 8:
+            middle = (low + high) // 2
+            if batch * steps.prompt_s(middle) > 1e-3 * float(rows["real_prefill_ms"][i]):
+                high = middle
+            else:
+                low = middle
+        same = (
+            (rows["Hardware"] == card)
+            & (rows["Model"] == model)
+            & (rows["Workload"] == workload)
+            & (rows["TP"] == devices)
+        )
+        others = {
+            str(rows["method"][j]): 1e-3 * float(rows["pred_decode_ms"][j]) for j in np.flatnonzero(same)
+        }
+        answer = float(rows["real_total_ms"][i] - rows["real_prefill_ms"][i]) / float(
+            rows["real_decode_ms"][i]
+        )
+        found.append(
+            Decoded(f"{model} on {card} x{devices}, {workload}", 1e-3 * float(rows["real_decode_ms"][i]),
+                    steps.decoding(batch, low + answer / 2), others)
+        )  # fmt: skip
+    return found
+
+
 def fitted(rows: list[Served]) -> Host:
     """Host times with the least mean error of tokens and, a tenth of it, first tokens; by narrowing a grid."""
     kernel = np.array([r.kernels_tpot_s for r in rows])
@@ -262,6 +319,7 @@ class Trials:
 
     rows: list[Served]
     hosts: dict[str, Host]
+    decoded: list[Decoded]
 
     def counted(self, keep: Callable[[Served], bool] = lambda r: True) -> list[Served]:
         """Rows that no host time was fitted on."""
@@ -274,7 +332,7 @@ def trials(folder: Path) -> Trials:
     hosts = {}
     for stack in sorted({r.stack for r in rows}):
         hosts[stack] = fitted([r for r in rows if r.stack == stack and r.fits_on])
-    return Trials(rows, hosts)
+    return Trials(rows, hosts, sharded(folder))
 
 
 def _pair(found: dict[str, float], key: str) -> str:
@@ -331,6 +389,25 @@ def section(found: Trials) -> str:
             f"- {r.stack}: {r.what}: first {r.ttft_s:.3g} s, ours {host.ttft(r):.3g} s; each {1e3 * r.tpot_s:.3g} ms, "
             f"ours {1e3 * host.tpot(r):.3g} ms"
         )
+    if found.decoded:
+        lines += ["", "Decode steps of PipeWeave's requests on several cards; nothing of them was fitted, but the length of the "
+                  "prompts, which is not told, is the one at which our prefill takes what was measured:", ""]  # fmt: skip
+        names = ("pipeweave", "neusight", "habitat", "linear", "roofline")
+        lines += [
+            f"| request | measured | ours | error | {' | '.join(names)} |",
+            "|---|---|---|---|" + "---|" * len(names),
+        ]
+        for d in found.decoded:
+            theirs = " | ".join(f"{100 * (d.others_s[n] / d.measured_s - 1):+.1f}%" for n in names)
+            lines.append(
+                f"| {d.what} | {1e3 * d.measured_s:.4g} ms | {1e3 * d.ours_s:.4g} ms | {100 * (d.ours_s / d.measured_s - 1):+.1f}% | {theirs} |"
+            )
+        off = [
+            np.mean([abs(v / d.measured_s - 1) for d, v in ((d, d.others_s[n]) for d in found.decoded)])
+            for n in names
+        ]
+        ours = float(np.mean([abs(d.ours_s / d.measured_s - 1) for d in found.decoded]))
+        lines.append(f"| mean error | | | {percent(ours)} | {' | '.join(percent(float(x)) for x in off)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -360,7 +437,7 @@ def write_facts(found: Trials) -> None:
         source = sources.get(stack, "ai-dynamo/aiconfigurator, Apache-2.0, snapshot of 2026-08-21, H100 SXM")
         lines.append(
             f"  {stack}: {{step_s: {host.step_s:.3g}, sequence_s: {host.sequence_s:.3g}, prompt_s: {host.prompt_s:.3g}, request_s: {host.request_s:.3g}, "
-            f"known: fitted, rows: {len(rows)}, error: {off['tpot']:.2f}, source: '{source}'}}"
+            f"mixes: {str(stack not in APART).lower()}, known: fitted, rows: {len(rows)}, error: {off['tpot']:.2f}, source: '{source}'}}"
         )
     (ROOT / "src/pharos/facts/stacks.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pharos.doors.cli import app
+from pharos.quantity.errors import PharosError
 
 ROOT = Path(__file__).parents[2]
 WILDLIFE = str(ROOT / "examples/wildlife/contract.yaml")
@@ -286,3 +287,62 @@ def test_python_functions_do_what_the_commands_do():
     import pharos.predict as room
 
     assert room("mobilenet_v2", on="h100").binding
+
+
+def test_serve_json_has_the_stable_keys():
+    row = load("serve", "llama3_8b", "--on", "a100-sxm-80gb", "--context", "2048", "--users", "8", "--json")
+    keys = {"kv_bytes_per_token", "kv_bytes_per_request", "weights_bytes", "free_bytes", "max_users", "fits",
+            "ttft_s", "tpot_s", "tokens_per_s", "remedies"}  # fmt: skip
+    assert keys <= set(row)
+    assert row["kv_bytes_per_token"] == 131_072
+    assert row["kv_bytes_per_request"] == 2048 * 131_072
+    assert row["weights_bytes"] == 2 * 8_030_261_248
+    assert row["fits"]
+    assert 0 < row["ttft_s"]["low"] < row["ttft_s"]["value"] < row["ttft_s"]["high"]
+    gains = [r["gain"] for r in row["remedies"]]
+    assert gains == sorted(gains, reverse=True)
+
+
+def test_serve_tells_that_free_memory_is_not_room():
+    found = run("serve", "llama-2-7b", "--on", "a100-sxm-80gb", "--context", "2048", "--users", "60")
+    assert found.exit_code == 0
+    text = " ".join(found.output.split())
+    assert "after weights is not room for users" in text
+    assert "NO: 57 such users at most" in text
+    assert "2 (K, V) x 32 layers x 32 KV heads x 128 x S x 2 B" in text
+
+
+def test_serve_simulates_and_judges(tmp_path):
+    trace = tmp_path / "trace.csv"
+    lines = [f"{i * 0.1},{200 + i},{20 + i % 7}" for i in range(100)]
+    trace.write_text("arrival,prompt,output\n" + "\n".join(lines) + "\n")
+    asked = ("serve", "llama-3-8b", "--on", "h100-sxm", "--trace", str(trace), "--stack", "vllm", "--json")
+    row = load(*asked)
+    assert row["simulation"]["requests"] == 100
+    assert row["simulation"]["refused"] == 0
+    waits = row["simulation"]["latency_s"]["ttft_s"]
+    assert waits["p50"] <= waits["p90"] <= waits["p99"]
+    broken = run(*asked, "--rate", "20", "--slo", "ttft=1ms")
+    assert broken.exit_code == 1
+    assert json.loads(broken.stdout)["slo"]["holds"] is False
+    best = load("serve", "llama-3-8b", "--on", "h100-sxm", "--slo", "ttft=1s,tpot=50ms", "--requests", "200",
+                "--json")["slo"]  # fmt: skip
+    assert best["holds"]
+    assert best["highest_rate_per_s"] > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("resnet50", "--on", "h100-sxm"), "is not a decoder"),
+        (("llama-3-8b", "--on", "h100-sxm", "--context", "1M"), "beyond the 8192 tokens"),
+        (("llama-3-70b", "--on", "h100-sxm", "--rate", "1"), "no room for caches"),
+        (("llama-3-8b", "--on", "h100-sxm", "--stack", "vlm"), "did you mean vllm"),
+        (("llama-3-8b", "--on", "h100-sxm", "--slo", "ttft"), "is not NAME=LIMIT"),
+        (("llama-3-8b", "--on", "h100-sxm", "--devices", "3"), "cannot be divided among 3 devices"),
+        (("llama-3-8b", "--on", "h100-sxm", "--rate", "1", "--preemption", "kill"), "unknown preemption"),
+    ],
+)
+def test_serve_explains_what_cannot_be(arguments, says):
+    with pytest.raises(PharosError, match=says):
+        CliRunner().invoke(app, ["serve", *arguments], catch_exceptions=False)

@@ -35,6 +35,7 @@ class Stack:
         prompt_s: the same for every prompt, or part of one, of a step.
         request_s: time of a request outside steps: transport, tokenizer, queue.
         evidence: how these are known.
+        mixes: prompts and decoding share a step unless told otherwise.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Stack:
     prompt_s: float
     request_s: float
     evidence: Evidence
+    mixes: bool = True
 
 
 def stacks() -> tuple[str, ...]:
@@ -64,7 +66,7 @@ def find_stack(name: str) -> Stack:
     row = rows[name]
     known = Evidence(kind=Kind(row["known"]), where=f"{name}: {row['source']}", error=float(row["error"]))
     host = [float(row[key]) for key in ("step_s", "sequence_s", "prompt_s", "request_s")]
-    return Stack(name, host[0], host[1], host[2], host[3], known)
+    return Stack(name, host[0], host[1], host[2], host[3], known, bool(row["mixes"]))
 
 
 def _storing(node: Node) -> Op | None:

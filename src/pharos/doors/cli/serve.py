@@ -67,6 +67,7 @@ def serve(
 
     goal = _goal(slo)
     given = _trace(trace)
+    chosen = find_stack(stack)
     made = Deployment(
         model=load(model),
         machine=find_machine(on),
@@ -75,10 +76,10 @@ def serve(
         utilization=utilization,
         block=block,
         chunk=chunk,
-        chunked=not whole_prompts,
+        chunked=chosen.mixes and not whole_prompts,
         sequences=sequences,
         shared_prefix=shared_prefix,
-        stack=find_stack(stack),
+        stack=chosen,
     )
     found = serving(
         made,
