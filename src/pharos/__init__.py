@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pharos.api import compare as compare
     from pharos.api import load as load
     from pharos.api import predict as predict
+    from pharos.api import serve as serve
     from pharos.api import show as show
     from pharos.api import summary as summary
     from pharos.api import train as train
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
-    **dict.fromkeys(("load", "show", "summary", "predict", "check", "compare", "train"), "pharos.api"),
+    **dict.fromkeys(("load", "show", "summary", "predict", "serve", "check", "compare", "train"), "pharos.api"),
     "to_onnx": "pharos.convert.to_onnx",
     "to_torch": "pharos.convert.to_torch",
     "trace": "pharos.convert.from_torch",
@@ -58,6 +59,7 @@ __all__ = [
     "load",
     "predict",
     "rule",
+    "serve",
     "show",
     "summary",
     "to_onnx",

@@ -12,6 +12,7 @@ from pharos.models.registry import Model
 if TYPE_CHECKING:
     from pharos.decide.verdict import Verdict
     from pharos.machines.machine import Machine
+    from pharos.plan.serving import Serving
     from pharos.passes.training import Training
     from pharos.predict.estimate import Estimate
     from pharos.report.summary import Summary
@@ -45,6 +46,31 @@ def predict(
     chosen = load(model, dims)
     machine = find_machine(on) if isinstance(on, str) else on
     return estimate(chosen.graph(asked), machine, asked, model=chosen.name, runtime=runtime)
+
+
+def serve(
+    model: str | Model, on: "str | Machine", *, context: int | None = None, users: int = 1,
+    prompt: int | None = None, output: int | None = None, precision: str = "bf16", stack: str = "none",
+    rent_usd_per_hour: float | None = None, **deployed: Any,
+) -> "Serving":  # fmt: skip
+    """What a decoder serves on devices: users that fit, times, ceilings, energy and price.
+
+    Args:
+        on: a machine's name, its file, or a `Machine`.
+        context, users, prompt, output: tokens of a request and sequences in flight, see `pharos.plan.serving`.
+        stack: whose host times are added, see `pharos.plan.deployment.stacks`.
+        deployed: devices, utilization, block, chunk, sequences and further fields of a `Deployment`.
+    """
+    from pharos.machines.machine import find_machine
+    from pharos.plan.deployment import Deployment, find_stack
+    from pharos.plan.serving import serving
+    from pharos.quantity.dtypes import Precision
+
+    machine = find_machine(on) if isinstance(on, str) else on
+    made = Deployment(model=load(model), machine=machine, precision=Precision.of(precision),
+                      stack=find_stack(stack), **deployed)  # fmt: skip
+    return serving(made, context=context, users=users, prompt=prompt, output=output,
+                   rent_usd_per_hour=rent_usd_per_hour)  # fmt: skip
 
 
 def train(

@@ -1,5 +1,7 @@
 """What decoders keep for a request: against hand computations, published sizes and the symbolic reading."""
 
+import json
+
 import pytest
 import sympy
 from hypothesis import given
@@ -113,3 +115,17 @@ def test_waste_by_hand() -> None:
     assert found.table_bytes == 4 * 128
     with pytest.raises(SizeError):
         paging([], 16, 10)
+
+
+def test_a_hybrid_that_transformers_builds(tmp_path) -> None:
+    # Bamba: 3 layers of 4 heads x 16 x 8 numbers of state and a convolution over 4 tokens of 64 + 2 x 8
+    # channels; 1 layer of attention with 2 KV heads of 16
+    config = {"model_type": "bamba", "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+              "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 50, "mamba_n_heads": 4,
+              "mamba_d_head": 32, "mamba_d_state": 8, "mamba_expand": 2, "attn_layer_indices": [3]}  # fmt: skip
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    found = kept(load(str(path)).graph, "bf16")
+    assert found.per_token == 2 * 2 * 16 * 2
+    assert found.fixed == 3 * 2 * (4 * 32 * 8 + 4 * (4 * 32 + 2 * 8))
+    assert {t.kind for t in found.terms} == {"attention", "state"}

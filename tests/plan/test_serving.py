@@ -9,11 +9,11 @@ from pharos.graph.workload import Workload
 from pharos.machines.machine import find_machine
 from pharos.plan.allreduce import all_reduce_s
 from pharos.plan.capacity import pool_of
-from pharos.plan.deployment import Deployment
+from pharos.plan.deployment import Deployment, find_stack, stacks
 from pharos.plan.remedies import remedies
 from pharos.plan.serving import serving
 from pharos.plan.steps import Steps
-from pharos.plan.variants import grouped, routed, share_of
+from pharos.plan.variants import grouped, joined, routed, share_of
 from pharos.predict.estimate import predict
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError
@@ -206,3 +206,36 @@ def test_a_device_without_known_links_serves_alone() -> None:
     assert two.max_users > serving(made, context=512).max_users
     with pytest.raises(InputError, match="link of nvidia_rtx4090 is not in the catalogue"):
         Steps(made.but(devices=5), 512)
+
+
+def test_stacks_add_their_host_time() -> None:
+    import pharos
+
+    bare = pharos.serve("llama-3.1-8b", "h100-sxm", context=2048, users=16)
+    for name in stacks():
+        stack = find_stack(name)
+        found = pharos.serve("llama-3.1-8b", "h100-sxm", context=2048, users=16, stack=name)
+        more = stack.step_s + 16 * stack.sequence_s
+        assert found.tpot.value == pytest.approx(bare.tpot.value + more)
+        assert found.ttft.value == pytest.approx(
+            bare.ttft.value + stack.step_s + stack.prompt_s + stack.request_s
+        )
+        assert found.max_users == bare.max_users
+
+
+def test_one_product_for_projections_of_one_input() -> None:
+    work = Workload(phase="decode", context=100, batch=4, precision="bf16")  # type: ignore[arg-type]
+    for name in (
+        "llama-3.1-8b",
+        "qwen3-235b-a22b",
+        "gpt-oss-20b",
+        "gemma-3-4b-text",
+        "deepseek-v3",
+        "gpt2-xl",
+    ):
+        apart, together = count(load(name).graph(work)), count(joined(load(name)).graph(work))
+        assert together.parameters == apart.parameters
+        assert together.macs == apart.macs
+        assert together.traffic.weights == apart.traffic.weights
+        assert together.state_bytes == apart.state_bytes
+        assert len(together.lines) <= len(apart.lines)

@@ -97,7 +97,7 @@ def _workspace(deployment: Deployment, context: int) -> int:
     """The peak of activations of a full step of prompts, and of a step in which every sequence decodes."""
     most = deployment.max_context
     tokens = deployment.chunk if deployment.chunked else max(deployment.chunk, context)
-    fixed = deployment.model.sizes is None and deployment.model.entry is None
+    fixed = deployment.is_traced
     if fixed:
         tokens = min(tokens, TRACED_STEP)
     # a step of many prompts holds as much as one of their length together, scores apart

@@ -120,6 +120,11 @@ class Deployment:
         return share_of(self.model, self.devices)
 
     @property
+    def is_traced(self) -> bool:
+        """Whether each graph takes seconds and numbers for sizes: a model that is run to be seen."""
+        return self.model.sizes is None and self.model.entry is None
+
+    @property
     def is_even(self) -> bool:
         """Whether a device is taken to do and hold an even part, for lack of a division by layer."""
         return self.share is None

@@ -133,24 +133,25 @@ def _states(graph: Graph) -> list[tuple[Node, int, str, Tensor]]:
 def _term(
     node: Node, tensor: Tensor, shapes: Sequence[tuple[Size, ...]], contexts: Sequence[int]
 ) -> tuple[Any, ...]:
-    """(kind, elements beside the tokens, shape without batch, rows fixed, rows a token, cap, dtype)."""
+    """(kind, sizes beside batch and tokens, rows fixed, rows a token, cap, dtype, kept by attention)."""
+    whole = isinstance(node.op, Attention)
     short, next_, long = shapes
     rows = [i for i in range(len(short)) if short[i] != next_[i] or short[i] != long[i]]
     if len(rows) > 1:
         raise SizeError(f"{node.name}: a kept tensor grows in {len(rows)} of its dimensions")
     if not rows:
-        return _kind(node, None), tuple(short[1:]), 0, 0, None, tensor.dtype
+        return _kind(node, None), tuple(short[1:]), 0, 0, None, tensor.dtype, whole
     at = rows[0]
     a, b, c = (s[at] for s in shapes)
     slope = (b - a) / (contexts[1] - contexts[0])
     if slope <= 0 or not float(slope).is_integer():
         # a window below the shortest context: full from the start
-        return _kind(node, c), (*short[1:at], c, *short[at + 1 :]), 0, 0, None, tensor.dtype
+        return _kind(node, c), (*short[1:at], c, *short[at + 1 :]), 0, 0, None, tensor.dtype, whole
     fixed = a - int(slope) * contexts[0]
     cap = (c - fixed) // int(slope)
     beside = (*short[1:at], *short[at + 1 :])
     ends = None if cap >= contexts[2] else int(cap)
-    return _kind(node, ends), beside, int(fixed), int(slope), ends, tensor.dtype
+    return _kind(node, ends), beside, int(fixed), int(slope), ends, tensor.dtype, whole
 
 
 def _kind(node: Node, cap: int | None) -> str:
@@ -164,7 +165,7 @@ def _kind(node: Node, cap: int | None) -> str:
 
 
 def _written(one: tuple[Any, ...], uses: list[tuple[int, str]]) -> Term:
-    kind, beside, fixed, slope, cap, dtype = one
+    kind, beside, fixed, slope, cap, dtype, whole = one
     count = sum(times for times, _ in uses)
     elements, bits = int(prod(beside)), BITS[dtype]
     # K and V of a layer are two uses of the same shape
@@ -173,7 +174,7 @@ def _written(one: tuple[Any, ...], uses: list[tuple[int, str]]) -> Term:
     width = f"{bits // 8} B" if bits % 8 == 0 else f"{bits / 8:g} B"
     factors = ["2 (K, V)"] if pairs else []
     # a layer may keep several states of a shape
-    what = "layer" if pairs or kind in ("attention", "window", "latent") else "kept tensor"
+    what = "layer" if pairs or (whole and kind in ("attention", "window", "latent")) else "kept tensor"
     factors.append(f"{layers} {what}{'s' if layers > 1 else ''}")
     if kind in ("attention", "window") and len(beside) == 2:
         factors += [f"{beside[0]} KV head{'s' if beside[0] > 1 else ''}", f"{beside[1]}"]

@@ -15,6 +15,7 @@ from pharos.quantity.units import fmt
 # Year from which servers connect a device by PCIe 5, at the rate measured there; before, PCIe 4 at the same
 # share of its specification (assumed).
 PCIE5_FROM = 2022
+PAGES_NEED = "lengths that differ as those of chats do (assumed)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,16 @@ class _Figures:
 
 
 def remedies(base: Serving) -> list[Remedy]:
-    """Every remedy that can be computed, the largest gain first; those without a gain are left out."""
+    """Every remedy that can be computed, the largest gain first; those without a gain are left out.
+
+    Of a model that is run to be seen, each graph takes seconds: only what needs no other graph is told.
+    """
+    if base.deployment.is_traced:
+        bare = _Figures(base.max_users, base.ttft.value, base.tpot.value, None)
+        paged = base.but_reserving()
+        told = [_compared("paged cache", PAGES_NEED, replace(bare, max_users=paged), bare)] if paged else []
+        found = [*(replace(r, in_use=True) for r in told), *_offloaded(base, bare)]
+        return _sorted(found)
     now = _figures(base)
     found = []
     for name, needs, made in _changes(base):
@@ -65,6 +75,10 @@ def remedies(base: Serving) -> list[Remedy]:
         except PharosError:
             continue
     found += [*_chunked(base, now), *_offloaded(base, now)]
+    return _sorted(found)
+
+
+def _sorted(found: list[Remedy]) -> list[Remedy]:
     better = [r for r in found if r.gain is None or r.gain > 1.005]
     return sorted(better, key=lambda r: -(float("inf") if r.gain is None else r.gain))
 
@@ -195,7 +209,7 @@ def _in_use(base: Serving) -> Iterator[_Change]:
     if now.block:
         yield (
             "paged cache",
-            "lengths that differ as those of chats do (assumed)",
+            PAGES_NEED,
             lambda: _again(base, now.but(block=0, shared_prefix=0)),
         )
     if now.tiled and any(n.op.kind == "attention" for n, _, _ in now.first.walk()):

@@ -87,6 +87,11 @@ class Serving:
         """Requests of `context` tokens that fit at once."""
         return max_users(self.deployment, self.room, self.context)
 
+    def but_reserving(self) -> int:
+        """Requests that fit where each reserves room for the longest; 0 where that is how it is already."""
+        made = self.deployment
+        return max_users(made.but(block=0, shared_prefix=0), self.room, self.context) if made.block else 0
+
     @property
     def fits(self) -> bool:
         """Whether the users asked for fit."""
@@ -140,7 +145,7 @@ class Serving:
 
     def _from_steps(self, figure: Figure, name: str) -> Figure:
         """The figure moved to what its steps take: a prompt in parts, without what is shared; host time."""
-        if figure.value is None:
+        if figure.value is None or self.deployment.is_traced:
             return figure
         seconds = getattr(self.steps, name)(self.prompt) + self.deployment.stack.request_s
         return banded(seconds, "s", _error(figure), figure.evidence)
@@ -157,6 +162,8 @@ class Serving:
 
     def decode_at(self, users: int) -> Point:
         """The step of so many users at the mean context."""
+        if users == self.users and "decode" in self.__dict__:
+            return self.decode
         return _point(self.deployment, "decode", users, self.mean_context)
 
     @property
@@ -166,6 +173,11 @@ class Serving:
 
     def cycle_s(self, users: int) -> float | None:
         """Seconds in which `users` get an answer each, prompts among the steps as they come."""
+        if self.deployment.is_traced:
+            prompt, token = self.prefill.latency.value, self.decode_at(users).latency.value
+            if prompt is None or token is None:
+                return None
+            return max(self.output - 1, 1) * token + users * prompt
         try:
             steps = self.steps
         except InputError:
@@ -385,7 +397,7 @@ def turn(deployment: Deployment, context: int) -> Turn:
             said += f": in the time of its operations a sequence could move {fmt(each * balance, 'B')}"
         return Turn(batch, said)
 
-    if deployment.model.sizes is None and deployment.model.entry is None:
+    if deployment.is_traced:
         (f, m), (f2, m2) = at(1), at(2)
         slope = (f2 - f) * balance - (m2 - m)
         return told(None if slope <= 0 else max(1, int(-(-(m - (m2 - m)) // slope))))

@@ -58,7 +58,7 @@ class Steps:
         try:
             self._tables(np)
         except SizeError:
-            if deployment.model.sizes is not None:
+            if not deployment.is_traced:
                 raise
             self._coarse_tables(np)
 
