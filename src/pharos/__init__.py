@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
-    **dict.fromkeys(("load", "show", "summary", "predict", "serve", "check", "compare", "train"), "pharos.api"),
+    **dict.fromkeys(
+        ("load", "show", "summary", "predict", "serve", "check", "compare", "train"), "pharos.api"
+    ),
     "to_onnx": "pharos.convert.to_onnx",
     "to_torch": "pharos.convert.to_torch",
     "trace": "pharos.convert.from_torch",

@@ -12,8 +12,8 @@ from pharos.models.registry import Model
 if TYPE_CHECKING:
     from pharos.decide.verdict import Verdict
     from pharos.machines.machine import Machine
-    from pharos.plan.serving import Serving
     from pharos.passes.training import Training
+    from pharos.plan.serving import Serving
     from pharos.predict.estimate import Estimate
     from pharos.report.summary import Summary
 
@@ -57,7 +57,7 @@ def serve(
 
     Args:
         on: a machine's name, its file, or a `Machine`.
-        context, users, prompt, output: tokens of a request and sequences in flight, see `pharos.plan.serving`.
+        context, prompt, output: tokens of a request; users: sequences in flight. See `pharos.plan.serving`.
         stack: whose host times are added, see `pharos.plan.deployment.stacks`.
         deployed: devices, utilization, block, chunk, sequences and further fields of a `Deployment`.
     """
