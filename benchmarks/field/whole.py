@@ -45,6 +45,8 @@ TIMM_RUNS = {
     "amp-nhwc-pt240-cu124-rtx3090": ("rtx3090", "fp16", False, 45e12, 0.75e12, 20e12),
     "fp32-nchw-pt240-cpu-i9_10940x-dynamo": ("i9-10940X", "fp32", True, 1e12, 60e9, 300e9),
 }
+# Half of a processor's caches, in which activations stay: 19.25 MB of the third level, 1 MB of the second a core.
+WARM = {"i9-10940X": 0.5 * 33e6}
 _LOOSE = np.array([1.0] * len(CLASSES) + [0.7, 1.0, 1.0, 0.01, 0.01])
 
 
@@ -78,7 +80,7 @@ def _vision_run(
     sized = f"{name[:-1]}, resolution={size})" if name.endswith(")") else f"{name}(resolution={size})"
     for spelled in (sized, name):
         try:
-            net = network(spelled, batch, precision, fused)
+            net = network(spelled, batch, precision, fused, WARM.get(device, 0.0))
         except PharosError:
             continue
         if abs(net.macs / batch / 1e9 / float(rows["infer_gmacs"][i]) - 1) < SAME_NETWORK:

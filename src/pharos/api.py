@@ -36,7 +36,7 @@ def predict(
 
     Args:
         on: a machine's name, its file, or a `Machine`.
-        runtime: "compiled" (the default) or "eager".
+        runtime: a name of `pharos.predict.runtimes.RUNTIMES`; by default the machine's usual one.
         work: batch, context, precision, phase; sizes may be NumPy arrays.
     """
     from pharos.machines.machine import find_machine

@@ -49,6 +49,19 @@ STREAM = {"rows": 1000, "row": 1000, "read": 4e9, "written": 1e9, "work": 0.0}
 GATHER = {"rows": 1000, "row": 100, "written": 1e5, "hits": 0.0}
 CASES = {"gemm": gemm(), "conv": conv(), "prefill": attention(), "decode": attention(queries=1), "stream": STREAM,
          "gather": GATHER}  # fmt: skip
+
+
+def recurrence(
+    rows=16, steps=100, layers=1, directions=1, width=256, hidden=512, gates=4, halves=0, element=4
+):
+    macs = layers * directions * gates * hidden * rows * steps * width
+    weights = element * layers * directions * gates * hidden * (width + hidden)
+    return {"rows": rows, "steps": steps, "layers": layers, "directions": directions, "input": width, "hidden": hidden,
+            "gates": gates, "small": 192, "halves": halves, "element": element, "work": 0.0, "products": macs,
+            "moved": weights + element * rows * steps * (width + hidden)}  # fmt: skip
+
+
+CASES["recurrence"] = recurrence()
 # What the forms of a CPU ask for, each of some of it.
 CPU = {"macs": 1e8, "inner": 64, "outer": 64, "rows": 1000, "ragged": 1, "weights": 1e4, "read": 1e6, "written": 1e6,
        "work": 1e-4, "steps": 10, "bulk": 1e7, "once": 1e4, "since": 1e6, "whole": 1e7, "batch": 4, "c_in": 64, "taps": 9, "groups": 1,
@@ -144,6 +157,40 @@ def test_gathered_rows_cost_whole_sectors():
     sizes = GATHER | {"rows": 1e6, "written": 0.0}
     assert total("gather", sizes, c) == pytest.approx(1e6 * 128 / 1e12, rel=1e-3)
     assert total("gather", sizes | {"hits": 1.0}, c) == pytest.approx(1e5 * 128 / 1e12, rel=1e-3)
+
+
+def test_a_recurrence_by_hand():
+    """A chain of steps: its own launches and weights from the cache, or one kernel that holds them in registers."""
+    constants = plain("recurrence", step_us=6.0, sync_us=2.0, cache=2.0, launch_us=1e-9, held=0.01)
+    # 1024 rows of a step are 32 x 64 tiles, more than units: 2 x 1024 x 4 x 512^2 at 100 TFLOP/s
+    wide = total("recurrence", recurrence(rows=1024, steps=10), constants)
+    inputs = 2 * 1024 * 10 * 2048 * 256 / 100e12
+    assert wide == pytest.approx(10 * (6e-6 + 2 * 1024 * 2048 * 512 / 100e12) + inputs, rel=0.01)
+    # 4 MiB of weights a step from the cache at 2 TB/s, from memory once the cache is smaller, and not at all in one kernel
+    few = recurrence(rows=8, steps=1000)
+    once = few["moved"] / 1e12
+    assert total("recurrence", few, constants) == pytest.approx(1000 * (6e-6 + 2**22 / 2e12) + once, rel=0.01)
+    small = Device(units=100, ops_per_s=100e12, bytes_per_s=1e12, cache_bytes=1e6)
+    far = total("recurrence", few, constants, small)
+    assert far == pytest.approx(1000 * (6e-6 + 2**22 / 1e12) + once, rel=0.01)
+    held = total("recurrence", recurrence(rows=8, steps=1000, halves=1), constants | {"held": 0.5})
+    assert held < 1000 * (2e-6 + 1e-6) + once
+    # what PyTorch does not ask one kernel for: odd rows, two layers, more than 1024 hidden
+    for other in ({"rows": 9}, {"layers": 2}, {"hidden": 1152}):
+        steps = 1000 * other.get("layers", 1)
+        assert (
+            total("recurrence", recurrence(**{"rows": 8, "steps": 1000, "halves": 1} | other), constants)
+            > steps * 6e-6
+        )
+
+
+@given(st.integers(1, 600), st.integers(1, 2000), st.integers(1, 4), st.integers(1, 2), st.integers(1, 2000))
+def test_a_recurrence_is_never_faster_than_the_roofline(rows, steps, layers, directions, hidden):
+    sizes = recurrence(rows=rows, steps=steps, layers=layers, directions=directions, hidden=hidden, halves=1)
+    macs = sizes["products"] + layers * directions * 4 * hidden**2 * rows * steps
+    found, _ = evaluate(FORMS["recurrence"], FORMS["recurrence"].start(), None, sizes, DEVICE)
+    assert found.total >= max(2 * macs / DEVICE.ops_per_s, sizes["moved"] / DEVICE.bytes_per_s)
+    assert found.total >= found.serial + found.fixed
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -17,7 +17,7 @@ from pydantic import (
 from pharos.facts.reading import Document, read_yaml
 from pharos.graph.workload import PHASES
 from pharos.machines.machine import OVERRIDES
-from pharos.predict.estimate import RUNTIMES
+from pharos.predict.runtimes import RUNTIMES
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError
 from pharos.quantity.units import parse
@@ -74,12 +74,14 @@ class WorkloadPart(_Strict):
         "fp32", description="fp32, fp16, bf16, fp8, int8, int4, or weights=int8,activations=bf16"
     )
     runtime: str | None = Field(
-        None, description="compiled or eager", json_schema_extra={"enum": [*RUNTIMES, None]}
+        None,
+        description="what runs it; the machine's usual one if left out",
+        json_schema_extra={"enum": [*RUNTIMES, None]},
     )
 
     @model_validator(mode="after")
     def _words(self) -> "WorkloadPart":
-        for value, allowed in ((self.phase, PHASES), (self.runtime or RUNTIMES[0], RUNTIMES)):
+        for value, allowed in ((self.phase, PHASES), (self.runtime or next(iter(RUNTIMES)), RUNTIMES)):
             if value not in allowed:
                 raise ValueError(f"{value!r} is not one of {', '.join(allowed)}")
         try:

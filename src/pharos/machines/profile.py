@@ -28,6 +28,8 @@ class Curve:
         launch_s: time of one kernel that does nothing.
         sharpness: p of the norm that joins compute and memory time; large p is max().
         width_half: outputs at which the kernel fills half the machine.
+        vector: share of the vector peak that arithmetic beside the products reaches.
+        near: activations that fit in half of the cache come so many times faster than from the memory.
         reduction_half: MACs per output at which half of `compute` is reached; short sums are slow.
         error: standard deviation of log(measured / predicted) on cases left out of the fit.
         evidence: what it was fitted on, or why it is assumed.
@@ -52,6 +54,8 @@ class Curve:
     anchors: tuple[dict[str, Any], ...] = ()
     width_half: float = 0.0
     reduction_half: float = 0.0
+    vector: float = 1.0
+    near: float = 1.0
     bandwidth_bytes_per_s: float | None = None
     peak_dtype: str | None = None
     dtypes: tuple[str, ...] = ()
@@ -79,12 +83,21 @@ STAND_INS = {"pointwise": "gemm", "grouped_conv": "conv"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Curves by operator class, most specific source first."""
+    """Curves by operator class, most specific source first.
+
+    Args:
+        runtimes: constants of runtimes by their names, see `predict.runtimes`.
+        fitted_with: the runtime whose kernels the curves were fitted with; "" where they hold for any.
+        threads: of a CPU, the `cores` that launches were fitted with and what doubling them costs one
+            (`fork_s`).
+    """
 
     id: str
     classes: dict[str, tuple[Curve, ...]]
     runtimes: dict[str, dict[str, Any]] = field(default_factory=dict)
     energy: EnergyModel | None = None
+    fitted_with: str = ""
+    threads: dict[str, Any] = field(default_factory=dict)
 
     def curves(self, cost_class: str, dtype: str, phase: str, kind: str = "") -> list[Curve]:
         """The curves for an operator class under a dtype and phase, the most fitting first.
@@ -135,6 +148,8 @@ def read_curve(data: Mapping[str, Any], source: str) -> Curve:
         evidence=Evidence(kind=known, where=where + rows, error=float(data["error"])),
         width_half=float(data.get("width_half") or 0.0),
         reduction_half=float(data.get("reduction_half") or 0.0),
+        vector=float(data.get("vector") or 1.0),
+        near=float(data.get("near") or 1.0),
         bandwidth_bytes_per_s=data.get("bandwidth_bytes_per_s"),
         peak_dtype=data.get("peak_dtype"),
         dtypes=tuple(data.get("dtypes") or ()),
@@ -213,4 +228,8 @@ def profile_of(machine: Machine, runtime: str = "") -> Profile:
         runtimes = {**(data.get("runtime") or {}), **runtimes}
         if energy is None and data.get("energy"):
             energy = _energy(data["energy"])
-    return Profile(id=matching[0]["id"], classes=classes, runtimes=runtimes, energy=energy)
+    # of the file that the curves come from first
+    threads = next((d.get("threads") or {} for d in matching if d.get("classes")), {})
+    fitted_with = next((str(d["fitted_with"]) for d in matching if d.get("fitted_with")), "")
+    return Profile(id=matching[0]["id"], classes=classes, runtimes=runtimes, energy=energy,
+                   fitted_with=fitted_with, threads=dict(threads))  # fmt: skip

@@ -1,6 +1,5 @@
 """Estimate: what a model under a workload asks of a machine, with parts, bands and evidence."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,18 +8,28 @@ from pharos.graph.graph import Graph
 from pharos.graph.workload import Workload
 from pharos.machines.machine import Machine
 from pharos.machines.profile import Profile, profile_of
-from pharos.passes.fuse import Kernel, around, kernels
+from pharos.passes.fuse import Kernel, Launches, around, launches
+from pharos.passes.fusions import FUSIONS
 from pharos.passes.heap import fresh_pages
 from pharos.passes.memory import Arena, arena, is_numeric
+from pharos.predict.compose import Call, calibrated, compose, pace_of
 from pharos.predict.energy import Energy, energy_of
-from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time, slowdown
+from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time
 from pharos.predict.memory import Memory, fits_in, memory_of
-from pharos.quantity.errors import unknown
-from pharos.quantity.evidence import Evidence, Figure, Kind, banded, counted, merge, unknown_figure
-from pharos.quantity.sizes import Size, is_array, is_int, maximum, minimum
+from pharos.predict.runtimes import (
+    OTHER_RUNTIME_ERROR,
+    RACE,
+    RELIEF,
+    RUNTIMES,
+    Runtime,
+    runtime_of,
+    settle,
+)
+from pharos.quantity.evidence import Evidence, Figure, assumed, banded, counted, merge, unknown_figure
+from pharos.quantity.sizes import Size, is_array, is_int, minimum
 
-# The first is taken when none is named: fused kernels launched as one graph, as inference runtimes do.
-RUNTIMES = ("compiled", "eager", "onnxruntime")
+# Threads beyond which touching pages side by side gains nothing, for the lock on a process's memory. Assumed.
+TOUCHING = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +56,9 @@ class Estimate:
         regime: the side of the ridge that the network as run lies on; where the ridge is unknown, the
             larger of the compute and bandwidth shares.
         compute_s, data_s, overhead_s: the iron law's terms, each alone, before overlap.
+        host_s, device_s, idle_s: what the host's dispatch and the kernels take, each alone, and how long the
+            device has nothing to do; a processor that dispatches for itself never idles.
+        relieved_s: where a host dispatches to a GPU, seconds of the same kernels as a recorded graph.
         fits: None when the capacity is unknown.
         arena: where a microcontroller's runtime would place the activations; None elsewhere.
     """
@@ -69,6 +81,10 @@ class Estimate:
     data_s: Size | None
     overhead_s: Size | None
     samples: Size
+    host_s: Size | None = None
+    device_s: Size | None = None
+    idle_s: Size | None = None
+    relieved_s: Size | None = None
     arena: Arena | None = None
 
     @property
@@ -129,64 +145,66 @@ def predict(
 
     Args:
         graph: built under `workload`.
-        runtime: "eager" (one kernel an operator, host dispatch racing the device), "compiled"
-            (elementwise operators fused, launches captured) or "onnxruntime" (likewise).
+        runtime: a name of `predict.runtimes.RUNTIMES`; by default the one that the machine's efficiencies
+            were fitted with, or its kind's.
         profile: efficiency curves; the catalogue's for the machine by default, or its calibration's.
+
+    Raises:
+        UnknownName: no such runtime. InputError: it does not run on the machine.
     """
-    runtime = runtime or ("eager" if machine.calibration else RUNTIMES[0])
-    if runtime not in RUNTIMES:
-        raise unknown("runtime", runtime, RUNTIMES)
-    profile = profile or profile_of(machine, runtime)
+    if profile is None and not machine.calibration:
+        profile = profile_of(machine)
+    chosen = runtime_of(runtime, machine, profile.fitted_with if profile else "")
+    profile = profile or profile_of(machine, chosen.name)
     counts = count(graph)
-    fused = runtime != "eager"
-    launched = kernels(counts, fused=fused)
-    beside = around(launched) if machine.calibration else [None] * len(launched)
+    # a calibration was fitted with the usual kernels
+    fusion = "usual" if machine.calibration and chosen.fusion != "none" else chosen.fusion
+    launched = launches(counts, FUSIONS[fusion])
+    found = launched.kernels
+    beside = around(found) if machine.calibration else [None] * len(found)
     operations = tuple([
         Operation(kernel=k, time=kernel_time(k, machine, profile, graph.precision, workload.phase, b))
-        for k, b in zip(launched, beside, strict=True)
+        for k, b in zip(found, beside, strict=True)
     ])  # fmt: skip
-    if machine.calibration and runtime == "eager" and is_numeric(graph):
-        operations = _with_pages(operations, counts, graph, profile.runtimes.get(runtime, {}), machine)
+    if chosen.name == "eager" and is_numeric(graph):
+        operations = _with_pages(operations, counts, graph, _page_s(chosen, machine, profile))
     # a microcontroller has no allocator: what counts is the block its runtime places tensors in
     placed = arena(graph) if machine.kind == "mcu" and is_numeric(graph) else None
-    memory = memory_of(counts, machine, runtime, placed)
+    memory = memory_of(counts, machine, chosen.name, placed)
     fits = fits_in(memory, machine)
     samples = graph.meta.get("tokens", 1) * workload.batch
     if any(op.time is None for op in operations) or not operations:
         why = _what_is_missing(machine, workload)
         return Estimate(
-            model=model or graph.name, machine=machine, workload=workload, runtime=runtime, count=counts,
+            model=model or graph.name, machine=machine, workload=workload, runtime=chosen.name, count=counts,
             operations=operations, latency=unknown_figure("s", why), energy=unknown_figure("J", why),
             energy_parts=None, memory=memory, fits=fits, shares={},
             binding="memory-capacity" if fits is False else "unknown", regime="unknown", compute_s=None,
             data_s=None, overhead_s=None, samples=samples, arena=placed,
         )  # fmt: skip
     times = [(op.kernel.times, op.time) for op in operations if op.time is not None]
-    launches = sum(n for n, _ in times)
     compute, data = sum(n * t.compute_s for n, t in times), sum(n * t.data_s for n, t in times)
-    overhead = sum(n * (t.overhead_s + t.serial_s) for n, t in times)
-    latency = sum(n * t.latency_s for n, t in times)
-    # errors of one profile move together: their weighted mean is the error of the sum
-    error = sum(n * t.latency_s * t.error for n, t in times) / latency
+    if machine.calibration:
+        host = profile.runtimes.get(chosen.name, {})
+        call = calibrated(launched, [t for _, t in times], counts, host, machine)
+    else:
+        call = _composed(launched, times, chosen, machine, profile)
+    races = chosen.composes == RACE and machine.kind == "gpu"
+    relieved = _composed(launched, times, RUNTIMES[RELIEF], machine, profile).latency_s if races else None
+    between = call.latency_s - call.device_s
+    latency = call.latency_s
+    overhead = sum(n * (t.overhead_s + t.serial_s) for n, t in times) + between
     shares = _shares(times)
-    evidence = [e for _, t in times for e in t.evidence]
-    host = profile.runtimes.get(runtime, {})
-    per_op = float(host.get("host_s") or 0.0)
-    if per_op:
-        # dispatch runs ahead of the device unless it is the slower of the two
-        wait = maximum(per_op * launches - latency, 0.0)
-        latency, overhead = latency + wait, overhead + wait
-        shares["overhead"] = shares["overhead"] + wait
-        if host.get("source"):
-            evidence.append(Evidence(kind=Kind(host["known"]), where=str(host["source"])))
-    # below zero where kernels hold what timing them alone took, but never most of them
-    between = maximum(_between(counts, launches, host) * _pace(machine, host), -0.8 * latency)
-    latency, overhead = latency + between, overhead + between
     shares["overhead"] = shares["overhead"] + between
+    evidence = [*call.evidence, *(e for _, t in times for e in t.evidence)]
+    if chosen.name == "eager" and machine.kind != "gpu" and not machine.calibration:
+        # what pages take is among the kernels' data
+        evidence += settle(chosen, machine, profile).evidence
+    error, strange = _stranger(chosen, profile, machine, call)
+    evidence += strange
     energy = energy_of(operations, latency, machine, profile, graph.precision)
     uncounted = counts.uncounted
-    # a calibration knows the error of whole networks, in which those of operators cancel in part
-    figure = banded(latency, "s", float(host.get("error") or 0.0) or error, evidence)
+    figure = banded(latency, "s", error, evidence)
     if uncounted:
         figure = unknown_figure("s", f"operators not counted: {', '.join(uncounted[:4])}", low=figure.low)
     binding = _largest(shares)
@@ -194,24 +212,44 @@ def predict(
         {k: shares[k] for k in ("compute", "memory-bandwidth")}
     )
     return Estimate(
-        model=model or graph.name, machine=machine, workload=workload, runtime=runtime, count=counts,
+        model=model or graph.name, machine=machine, workload=workload, runtime=chosen.name, count=counts,
         operations=operations, latency=figure,
         energy=unknown_figure("J", "operators not counted") if uncounted else energy.figure,
         energy_parts=energy.parts, memory=memory, fits=fits, shares=shares,
         binding="memory-capacity" if fits is False else binding, regime=regime, compute_s=compute,
-        data_s=data, overhead_s=overhead, samples=samples, arena=placed,
+        data_s=data, overhead_s=overhead, samples=samples, host_s=call.host_s, device_s=call.device_s,
+        idle_s=call.idle_s, relieved_s=relieved, arena=placed,
     )  # fmt: skip
 
 
+def _composed(
+    launched: Launches, times: list[tuple[Size, KernelTime]], chosen: Runtime, machine: Machine,
+    profile: Profile,
+) -> Call:  # fmt: skip
+    return compose(launched, [t for _, t in times], chosen, settle(chosen, machine, profile), machine)
+
+
+def _page_s(chosen: Runtime, machine: Machine, profile: Profile) -> float:
+    """Seconds that the first touch of a page takes a call, in which threads touch pages side by side."""
+    if machine.calibration:
+        host = profile.runtimes.get(chosen.name, {})
+        return float(host.get("page_s") or 0.0) * pace_of(machine, host)
+    return settle(chosen, machine, profile)["page_s"] / min(machine.cores.value or 1.0, TOUCHING)
+
+
+def _stranger(chosen: Runtime, profile: Profile, machine: Machine, call: Call) -> tuple[Size, list[Evidence]]:
+    """The error of a call, wider where efficiencies were fitted with another runtime's kernels."""
+    if machine.calibration or profile.fitted_with in ("", chosen.name):
+        return call.error, []
+    known = profile.fitted_with
+    why = f"efficiencies were fitted with {known}, those of {chosen.name} are taken to be the same"
+    return (call.error**2 + OTHER_RUNTIME_ERROR**2) ** 0.5, [assumed(why, OTHER_RUNTIME_ERROR)]
+
+
 def _with_pages(
-    operations: tuple[Operation, ...],
-    counted: Count,
-    graph: Graph,
-    host: Mapping[str, Any],
-    machine: Machine,
+    operations: tuple[Operation, ...], counted: Count, graph: Graph, cost: float
 ) -> tuple[Operation, ...]:
     """Kernels with the time that first touches of their results' pages take."""
-    cost = float(host.get("page_s") or 0.0) * _pace(machine, host)
     pages = fresh_pages(graph) if cost else {}
     if not pages:
         return operations
@@ -226,19 +264,6 @@ def _with_pages(
             operation = replace(operation, time=time)
         made.append(operation)
     return tuple(made)
-
-
-def _pace(machine: Machine, host: Mapping[str, Any]) -> float:
-    """How many times longer what is beside the kernels takes at the machine's pace."""
-    return slowdown(machine.pace, tuple(host["slows"])) if machine.pace and host.get("slows") else 1.0
-
-
-def _between(counted: Count, launches: Size, host: Mapping[str, Any]) -> Size:
-    """Seconds that a calibrated runtime takes beside kernels: a call, each kernel and each view."""
-    if "call_s" not in host:
-        return 0.0
-    views = sum(line.times for line in counted.lines if line.cost_class == "view")
-    return float(host["call_s"]) + launches * float(host["kernel_s"]) + views * float(host["view_s"])
 
 
 def _shares(times: list[tuple[Size, KernelTime]]) -> dict[str, Size]:

@@ -10,7 +10,7 @@ from pharos.machines.profile import Curve, Profile
 from pharos.passes.fuse import Around, Kernel
 from pharos.quantity.dtypes import BITS, Precision
 from pharos.quantity.evidence import Evidence, assumed, merge
-from pharos.quantity.sizes import Size, is_array, maximum
+from pharos.quantity.sizes import Size, is_array, maximum, minimum
 
 if TYPE_CHECKING:
     from pharos.predict.kernels.base import Device, Parts, Residual
@@ -109,7 +109,7 @@ def kernel_time(
             return found
     for curve in profile.curves(lead.cost_class, dtype, phase, variant(lead.node.op)):
         if curve.form is None:
-            return _roofline(kernel, machine, curve, dtype)
+            return _roofline(kernel, machine, curve, dtype, forked(profile, machine))
         found = _formed(kernel, machine, curve, dtype, beside=beside)
         if found is not None:
             return found
@@ -177,7 +177,7 @@ def _formed(
     error = _error(curve, regime)
     evidence = merge((curve.evidence, rate.evidence, machine.bandwidth_bytes_per_s.evidence))
     return KernelTime(
-        parts.compute, parts.data, parts.fixed, 0.0, parts.total, kernel.traffic.total,
+        parts.compute, parts.data, parts.fixed, parts.serial, parts.total, kernel.traffic.total,
         (error**2 + rate.error**2) ** 0.5, evidence,
     )  # fmt: skip
 
@@ -189,8 +189,9 @@ def slowdown(pace: tuple[float, ...], slows: tuple[float, ...]) -> float:
 
 def _at_pace(parts: "Parts", factor: float) -> "Parts":
     return type(parts)(
-        parts.compute * factor, parts.data * factor, parts.fixed * factor, parts.total * factor
-    )
+        parts.compute * factor, parts.data * factor, parts.fixed * factor, parts.total * factor,
+        parts.serial * factor,
+    )  # fmt: skip
 
 
 def _constants(curve: Curve, device: "Device") -> dict[str, float]:
@@ -235,8 +236,21 @@ def _error(curve: Curve, regime: Any) -> Any:
     return found
 
 
-def _roofline(kernel: Kernel, machine: Machine, curve: Curve, dtype: str) -> KernelTime | None:
-    """Time by the formula of `kernel_time` alone."""
+def forked(profile: Profile, machine: Machine) -> float:
+    """Seconds that a launch takes more, or less, than fitted: threads part and meet at each kernel.
+
+    Their cost grows with the logarithm of their number.
+    """
+    told, cores = profile.threads, machine.cores.value
+    if not told or not cores:
+        return 0.0
+    return float(told["fork_s"]) * math.log2(max(cores, 1.0) / float(told["cores"]))
+
+
+def _roofline(
+    kernel: Kernel, machine: Machine, curve: Curve, dtype: str, forks: float = 0.0
+) -> KernelTime | None:
+    """Time by the formula of `kernel_time` alone, whose launch is `forks` longer."""
     lead = kernel.lead
     rate = rate_of(machine, curve.peak_dtype or dtype)
     vector = machine.vector_peak("fp32").value
@@ -255,8 +269,8 @@ def _roofline(kernel: Kernel, machine: Machine, curve: Curve, dtype: str) -> Ker
         compute = compute + 2 * curve.reduction_half * _outputs(kernel) / (rate.ops_per_s * curve.compute)
     scalar = work.vector_flops + TRANSCENDENTAL_FLOPS * work.transcendentals
     if vector is not None:
-        compute = compute + scalar / vector
-    data = moved / bandwidth
+        compute = compute + scalar / (vector * curve.vector)
+    data = (moved - _warm(kernel, machine) * (1 - 1 / curve.near)) / bandwidth
     joined = _norm(compute, data, curve.sharpness)
     idle: Size = 0.0
     if curve.width_half:
@@ -264,11 +278,12 @@ def _roofline(kernel: Kernel, machine: Machine, curve: Curve, dtype: str) -> Ker
         # weights stream in the same time however many outputs share them
         slower = data + (moved - kernel.traffic.weights) / bandwidth * narrow
         idle = _norm(compute * (1 + narrow), slower, curve.sharpness) - joined
-    serial = curve.launch_s * (steps - 1)
+    launch_s = max(curve.launch_s + forks, 0.0)
+    serial = launch_s * (steps - 1)
     evidence = merge((curve.evidence, rate.evidence, machine.bandwidth_bytes_per_s.evidence)
                      if curve.bandwidth_bytes_per_s is None else (curve.evidence, rate.evidence))  # fmt: skip
     return KernelTime(
-        compute, data, curve.launch_s + idle, serial, curve.launch_s + idle + serial + joined, moved,
+        compute, data, launch_s + idle, serial, launch_s + idle + serial + joined, moved,
         (curve.error**2 + rate.error**2) ** 0.5, evidence,
     )  # fmt: skip
 
@@ -284,6 +299,16 @@ def _bandwidth(machine: Machine, curve: Curve) -> float | None:
         return curve.bandwidth_bytes_per_s
     known = machine.bandwidth_bytes_per_s.value
     return known * curve.bandwidth if known else None
+
+
+# Share of a cache that activations are still found in by what reads them next. Assumed.
+RESIDENT = 0.5
+
+
+def _warm(kernel: Kernel, machine: Machine) -> Size:
+    """Bytes of activations that the cache still holds; other layers' weights push out a kernel's weights."""
+    cache, moved = machine.cache_bytes.value, kernel.traffic
+    return minimum(moved.inputs + moved.outputs + moved.workspace, RESIDENT * cache) if cache else 0.0
 
 
 def _spills(kernel: Kernel, machine: Machine) -> int:

@@ -5,6 +5,7 @@ from rich.text import Text
 
 from pharos.decide.verdict import BROKEN, HOLDS, LimitVerdict, Verdict
 from pharos.predict.estimate import Estimate, Operation
+from pharos.predict.runtimes import RELIEF, RUNTIMES
 from pharos.quantity.evidence import Figure
 from pharos.quantity.sizes import Size, is_int
 from pharos.quantity.units import fmt
@@ -45,6 +46,7 @@ def print_predict(console: Console, estimate: Estimate, rows: int) -> None:
     """`pharos predict`: what binds, the figures with their bands, then the slowest kernels."""
     console.print(Text(title(estimate), style="bold"))
     pair(console, "binds", f"{estimate.binding}{_distance(estimate)}")
+    _runtime(console, estimate)
     pair(console, "latency", f"{band(estimate.latency)}  [{estimate.latency.level}]")
     if estimate.throughput_per_s is not None:
         what = "tokens" if "tokens" in estimate.count.graph.meta else "samples"
@@ -67,6 +69,22 @@ def print_predict(console: Console, estimate: Estimate, rows: int) -> None:
     if estimate.latency.value is not None:
         console.print()
         _kernels(console, estimate, rows)
+
+
+def _runtime(console: Console, estimate: Estimate) -> None:
+    """What runs it and what its model takes for granted; on a GPU also whether the host keeps up."""
+    runtime = RUNTIMES[estimate.runtime]
+    pair(console, "runtime", f"{runtime.name}: {runtime.says}")
+    for i, told in enumerate(runtime.assumes):
+        pair(console, "assumes" if i == 0 else "", told)
+    if estimate.relieved_s is None or estimate.latency.value is None:
+        return
+    idle = share(estimate.idle_s, estimate.latency.value)
+    slower = estimate.host_s is not None and estimate.host_s > estimate.device_s
+    side = "dispatch decides" if slower else "kernels decide"
+    host, device = fmt(estimate.host_s, "s"), fmt(estimate.device_s, "s")
+    told = f"dispatches for {host} kernels of {device}: {side}, the GPU idles {idle} of the time"
+    pair(console, "host", f"{told}; {RELIEF} would take {fmt(estimate.relieved_s, 's')}")
 
 
 def _memory(console: Console, estimate: Estimate) -> None:
@@ -180,7 +198,8 @@ def _distance(estimate: Estimate) -> str:
         return ""
     first = f" ({share(ranked[0][1], estimate.latency.value)} of the time)"
     if ranked[0][0] == "overhead":
-        first = f"{first}: launches, and too little work to fill the machine"
+        host = ", a host that cannot keep up" if estimate.relieved_s is not None else ""
+        first = f"{first}: launches{host}, and too little work to fill the machine"
     if len(ranked) < 2 or ranked[0][1] > 100 * ranked[1][1]:
         return first
     return f"{first}; {ranked[1][0]} next, once it is {ranked[0][1] / ranked[1][1]:.2g}x faster"

@@ -9,6 +9,7 @@ from pharos.passes.memory import Arena
 from pharos.predict.estimate import Estimate, Operation
 from pharos.predict.kernel import compute_dtype
 from pharos.predict.memory import sram_and_flash
+from pharos.predict.runtimes import RELIEF, RUNTIMES
 from pharos.quantity.evidence import Evidence, Figure, counted
 from pharos.quantity.sizes import Size, is_array, is_int, is_symbol
 
@@ -121,6 +122,22 @@ def workload_row(estimate: Estimate) -> dict[str, Any]:
         "context": plain(estimate.count.graph.meta.get("context", work.context)),
         "precision": str(work.precision),
         "runtime": estimate.runtime,
+    }
+
+
+def runtime_row(estimate: Estimate) -> dict[str, Any]:
+    """What runs it, what its model takes for granted, and how host and device share the time."""
+    runtime = RUNTIMES[estimate.runtime]
+    return {
+        "name": runtime.name,
+        "says": runtime.says,
+        "assumes": list(runtime.assumes),
+        "host_s": plain(estimate.host_s),
+        "device_s": plain(estimate.device_s),
+        "idle_s": plain(estimate.idle_s),
+        "relief": None
+        if estimate.relieved_s is None
+        else {"runtime": RELIEF, "latency_s": plain(estimate.relieved_s)},
     }
 
 
@@ -238,6 +255,7 @@ def predict_row(estimate: Estimate) -> dict[str, Any]:
             "data_s": plain(estimate.data_s),
             "overhead_s": plain(estimate.overhead_s),
         },
+        "runtime": runtime_row(estimate),
         "ridge_point": plain(estimate.ridge_point),
         "roofline": {
             bound: {"intensity": plain(intensity), "side": side}

@@ -52,7 +52,12 @@ Inputs = Annotated[
 ]
 Runtime = Annotated[
     str | None,
-    typer.Option("--runtime", help="compiled (default), eager (default where calibrated), onnxruntime."),
+    typer.Option(
+        "--runtime",
+        help="compiled, eager, cudagraph, tensorrt (GPU); compiled, eager, onnxruntime, ncnn, tflite (CPU, "
+        "mobile); tflm (microcontroller). By default compiled; eager where calibrated; ncnn, tflm where "
+        "fitted with them.",
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", "-t", min=1, help="Cores at work; all if left out.")

@@ -9,10 +9,12 @@ from pharos.predict.kernels.conv import CONV
 from pharos.predict.kernels.cpu import CPU_FORMS
 from pharos.predict.kernels.gather import GATHER
 from pharos.predict.kernels.gemm import GEMM
+from pharos.predict.kernels.recurrence import RECURRENCE
 from pharos.predict.kernels.stream import STREAM
 from pharos.quantity.sizes import Size, is_array, is_symbol
 
-FORMS: dict[str, Form] = {f.name: f for f in (GEMM, PREFILL, DECODE, CONV, STREAM, GATHER, *CPU_FORMS)}
+_GPU_FORMS = (GEMM, PREFILL, DECODE, CONV, STREAM, GATHER, RECURRENCE)
+FORMS: dict[str, Form] = {f.name: f for f in (*_GPU_FORMS, *CPU_FORMS)}
 
 
 def regime_of(parts: Parts) -> Any:
@@ -52,7 +54,8 @@ def evaluate(
     factor = np.exp(residual(form.features(columns, device))) if residual is not None else None
     regimes = regime_of(parts)
     count = len(next(iter(columns.values())))
-    found = [np.broadcast_to(v, count) for v in (parts.compute, parts.data, parts.fixed, parts.total)]
+    columns_of = (parts.compute, parts.data, parts.fixed, parts.total, parts.serial)
+    found = [np.broadcast_to(v, count) for v in columns_of]
     regimes = np.broadcast_to(regimes, count)
     if factor is not None:
         found = [v * factor for v in found]

@@ -34,12 +34,14 @@ class Parts:
     Args:
         compute, data: what arithmetic and memory would take alone.
         fixed: launch and what does not shrink with the work; part of `total`.
+        serial: of a chain of steps what each costs beside its work; part of `total` too.
     """
 
     compute: Column
     data: Column
     fixed: Column
     total: Column
+    serial: Column = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,17 +75,27 @@ def _gemm(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size]
     out = node.outs[0]
     outputs = sum([t.numel for t in node.outs])
     n = getattr(node.op, "out_channels", None) or out.shape[-1]
+    # products of the same input lie side by side
+    outputs, n = outputs * _wider(kernel), n * _wider(kernel)
     # two activations multiply matrix by matrix; weights serve all rows
     batch = 1 if node.weights or out.rank < 3 else prod(out.shape[:-2])
     return {
         "batch": batch,
         "m": outputs / (batch * n),
         "n": n,
-        "k": work.macs / outputs,
+        "k": work.macs * _wider(kernel) / outputs,
         "element": _element(node.ins[0]),
         "read": _read(kernel),
         "written": kernel.traffic.outputs,
     }
+
+
+def _wider(kernel: Kernel) -> Size:
+    """Outputs of a kernel's products in those of its leading one."""
+    if not kernel.beside:
+        return 1
+    own = sum([t.numel for t in kernel.lead.node.outs])
+    return (own + sum([t.numel for line in kernel.beside for t in line.node.outs])) / own
 
 
 def _conv(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
@@ -104,7 +114,7 @@ def _conv(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size]
         "out_h": high,
         "out_w": wide,
         "c_in": work.macs / (out.numel * taps),
-        "c_out": channels / groups,
+        "c_out": channels * _wider(kernel) / groups,
         "groups": groups,
         "kh": kernel_of[0][0] if kernel_of else 1,
         "kw": kernel_of[1][0]
@@ -262,6 +272,24 @@ def _cpu_recurrence(kernel: Kernel, vector: float | None, scalar: Size) -> dict[
     )  # fmt: skip
 
 
+def _recurrence(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size] | None:
+    node = kernel.lead.node
+    op: Any = node.op
+    if op.kind not in ("rnn", "lstm", "gru"):
+        return None
+    x = node.ins[0]
+    batch, steps, width = x.shape
+    macs = kernel.lead.work.macs
+    return {
+        "rows": batch, "steps": steps, "layers": op.num_layers, "directions": op.directions, "input": width,
+        "hidden": op.hidden_size, "gates": op.gates, "small": 384 if op.kind == "rnn" else 192,
+        "halves": int(x.dtype == "fp16" and op.kind != "gru"), "element": _element(x),
+        "moved": kernel.traffic.total,
+        "products": macs - batch * steps * op.num_layers * op.directions * op.gates * op.hidden_size**2,
+        "work": scalar / vector if vector else 0.0,
+    }  # fmt: skip
+
+
 _READERS = {
     "cpu_gemm": _cpu_gemm,
     "cpu_conv": _cpu_conv,
@@ -273,5 +301,6 @@ _READERS = {
     "prefill": _attention,
     "decode": _attention,
     "stream": _stream,
+    "recurrence": _recurrence,
     "gather": _gather,
 }
