@@ -27,12 +27,14 @@ from pharos.measure.probes import probes
 from pharos.measure.pulse import EXPECTED, Beat, Pulse, beside, between, sensitivity, steady
 from pharos.measure.runs import Runnable, middle, prepared
 from pharos.measure.timing import interleaved
-from pharos.passes.fuse import around, kernels
+from pharos.passes.fuse import around, launches
+from pharos.passes.fusions import FUSIONS
 from pharos.passes.heap import PAGE
 from pharos.predict.kernel import TRANSCENDENTAL_FLOPS, variant
 from pharos.predict.kernels import FORMS
 from pharos.predict.kernels.base import Device
 from pharos.predict.kernels.shapes import sizes_of
+from pharos.predict.runtimes import RUNTIMES as PREDICTED
 from pharos.quantity.errors import InputError, unknown
 
 # Seconds that a calibration takes by default, and the share that measuring gets; fitting has the rest.
@@ -330,7 +332,7 @@ def timed_of(
 ) -> list[Timed]:
     """Every kernel that was timed, with its sizes; rounds that are not those of the pulses are left out."""
     found = []
-    ours = kernels(counted, fused=taken.runtime != "eager")
+    ours = launches(counted, FUSIONS[PREDICTED[taken.runtime].fusion]).kernels
     for kernel, near in zip(ours, around(ours), strict=True):
         inside = [pieces[line.name] for line in kernel.lines if line.name in pieces]
         # operators that ran a number of times of their own are not this kernel's alone

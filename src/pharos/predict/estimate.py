@@ -157,9 +157,7 @@ def predict(
     chosen = runtime_of(runtime, machine, profile.fitted_with if profile else "")
     profile = profile or profile_of(machine, chosen.name)
     counts = count(graph)
-    # a calibration was fitted with the usual kernels
-    fusion = "usual" if machine.calibration and chosen.fusion != "none" else chosen.fusion
-    launched = launches(counts, FUSIONS[fusion])
+    launched = launches(counts, FUSIONS[chosen.fusion])
     found = launched.kernels
     beside = around(found) if machine.calibration else [None] * len(found)
     operations = tuple([
