@@ -80,7 +80,9 @@ def page() -> str:
     for path, _ in folder("profiles").values():
         data = read_yaml(path).data
         for name, given in (data.get("runtime") or {}).items():
-            by_class = ", ".join(f"{k} {1e6 * float(v):g}" for k, v in (given.get("op_s_by_class") or {}).items())
+            by_class = ", ".join(
+                f"{k} {1e6 * float(v):g}" for k, v in (given.get("op_s_by_class") or {}).items()
+            )
             text += (
                 f"- {data['id']}, {name}: {1e6 * float(given['op_s']):g} us an operator; by class, us: {by_class}. "
                 f"{str(given['known']).capitalize()}: {given['source']}; {float(given['error']):.0%} error.\n"

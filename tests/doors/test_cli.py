@@ -346,3 +346,32 @@ def test_serve_simulates_and_judges(tmp_path):
 def test_serve_explains_what_cannot_be(arguments, says):
     with pytest.raises(PharosError, match=says):
         CliRunner().invoke(app, ["serve", *arguments], catch_exceptions=False)
+
+
+def test_stored_runs_are_listed_and_mistakes_of_measuring_told(tmp_path, monkeypatch):
+    from pharos.measure.store import keep
+
+    monkeypatch.setenv("PHAROS_DATA", str(tmp_path))
+    run = {"taken_at": "2026-01-01T00:00:00+00:00", "model": "mlp", "runtime": "eager", "threads": 1,
+           "workload": {"batch": 8}, "machine": {"cpu": "x"}, "median_s": 1e-3, "low_s": 9e-4, "high_s": 2e-3,
+           "samples": 7, "quiet": 1, "peak_bytes": None, "energy_J": None, "predicted_s": 1.1e-3}  # fmt: skip
+    keep(run, [])
+    found = load("measure", "--history", "mlp", "--json")
+    assert [(r["model"], r["median_s"], r["predicted_s"]) for r in found["runs"]] == [("mlp", 1e-3, 1.1e-3)]
+    for width in ("80", "120"):
+        told = pharos("measure", "--history", columns=width).stdout
+        assert "+10%" in told
+        assert max(map(len, told.splitlines()[:3])) <= int(width)
+    for arguments, why in (
+        (("measure", "--history", "nlp"), "did you mean mlp"),
+        (("measure",), "give a model"),
+        (("measure", "mlp", "--whole"), "goes with --unique"),
+        (("measure", "mlp", "--device", "gpu"), "unknown device"),
+        (("calibrate", "--refine"), "no calibration to refine"),
+        (("calibrate", "--refine", "--device", "cuda"), "leave out --device"),
+        (("predict", "mlp", "--on", "here-cuda"), "calibrate --device cuda"),
+    ):
+        failed = pharos(*arguments)
+        assert failed.returncode == 2, arguments
+        assert why in failed.stderr, failed.stderr
+        assert "Traceback" not in failed.stderr

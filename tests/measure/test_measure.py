@@ -13,7 +13,9 @@ from pharos.measure.here import here, noise
 from pharos.measure.measure import measure, operator_rows, row
 from pharos.measure.meters import EnergyMeter, peak_resident
 from pharos.measure.runs import runnable
+from pharos.measure.unique import Between, compose
 from pharos.models.registry import find
+from pharos.passes.fuse import kernels
 from pharos.quantity.errors import PharosError
 
 
@@ -117,10 +119,39 @@ def test_a_small_model_is_run_whole_and_by_operator(runtime):
 def test_repeated_layers_are_folded_and_unique_operators_timed_once():
     pytest.importorskip("torch")
     graph = find("gpt2-small").graph(Workload(context=4))
-    found = measure(graph, Workload(context=4), model="gpt2", threads=1, seconds=0.1, unique=True)
+    found = measure(
+        graph, Workload(context=4), model="gpt2", threads=1, seconds=0.1, unique=True, whole=False
+    )
     layers = [o for o in found.operators if o.kind == "attention"]
     assert [o.times for o in layers] == [12]
-    assert found.composed == pytest.approx(sum(o.seconds for o in found.operators), rel=1e-6)
+    assert found.composed is not None
+    assert found.composed.kernels_s == pytest.approx(sum(o.seconds for o in found.operators), rel=1e-6)
+
+
+@pytest.mark.parametrize("runtime", ["eager", "onnxruntime"])
+def test_the_whole_is_composed_of_every_kernel(runtime):
+    """Each kernel of the graph has a time, as often as it runs, and what is between is added."""
+    pytest.importorskip("torch" if runtime == "eager" else "onnxruntime")
+    graph = find("resnet18").graph()
+    counted = count(graph)
+    between = Between(call_s=1e-3, kernel_s=1e-4, view_s=1e-5, known="a test")
+    found = compose(graph, counted, runtime, 1, 0.05, between=between)
+    ours = kernels(counted, fused=runtime == "onnxruntime")
+    assert set(found.pieces) == {k.name for k in ours}
+    assert all(seconds > 0 for seconds in found.pieces.values())
+    assert found.launches == sum(k.times for k in ours)
+    # ResNet-18 repeats its shapes within a stage: 3x3 of stride 1 in layer1 are one and the same
+    assert found.distinct < found.launches
+    assert found.pieces["layer1.0.conv1"] == found.pieces["layer1.1.conv1"] or runtime == "onnxruntime"
+    views = sum(line.times for line in counted.lines if line.cost_class == "view")
+    assert found.between_s == pytest.approx(1e-3 + 1e-4 * found.launches + 1e-5 * views)
+    assert found.total_s == pytest.approx(sum(found.pieces[k.name] * k.times for k in ours) + found.between_s)
+
+
+def test_a_host_that_is_slower_than_its_device_binds():
+    between = Between(host_s=1e-5, call_s=2e-6)
+    assert between.around(busy_s=1e-3, launches=10, views=0) == pytest.approx(2e-6)
+    assert between.around(busy_s=1e-5, launches=10, views=0) == pytest.approx(9e-5 + 2e-6)
 
 
 def test_mistakes_are_told():

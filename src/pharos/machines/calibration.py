@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pharos.facts.reading import Document, read_json
-from pharos.machines.machine import HERE, Known, Machine, read_machine
-from pharos.machines.profile import Curve, Profile, read_curve
+from pharos.machines.machine import HERE, HERE_CUDA, Known, Machine, read_machine
+from pharos.machines.profile import Curve, Profile, profile_of, read_curve
 from pharos.quantity.errors import InputError, unknown
 from pharos.quantity.evidence import Evidence, Kind
 
@@ -52,6 +52,8 @@ class Calibration:
             InputError: a number of threads that was not calibrated.
         """
         known = sorted({run.threads for run in self.runs})
+        if self.machine.kind == "gpu":
+            return replace(self.machine, calibration=self.path)
         threads = threads or known[-1]
         if threads not in known:
             hint = f"calibrated: {', '.join(map(str, known))}; `pharos calibrate --threads {threads}` adds it"
@@ -85,26 +87,37 @@ class Calibration:
         Raises:
             UnknownName: a runtime that was not calibrated.
         """
-        known = [run for run in self.runs if run.threads == threads]
+        on_gpu = self.machine.kind == "gpu"
+        known = [run for run in self.runs if on_gpu or run.threads == threads]
         run = next((run for run in known if run.runtime == runtime), None)
         if run is None:
-            where = f"calibration of {self.machine.id} with {threads} threads"
+            where = f"calibration of {self.machine.id}" + ("" if on_gpu else f" with {threads} threads")
             raise unknown("runtime", runtime, [r.runtime for r in known], where=where)
         host = {**run.host, "known": "measured", "source": self.evidence("time between kernels").where}
+        if on_gpu:
+            # what was not calibrated, and other types, are as other GPUs have them
+            prior = profile_of(replace(self.machine, calibration=""))
+            names = dict.fromkeys((*run.classes, *prior.classes))
+            classes = {n: (*run.classes.get(n, ()), *prior.classes.get(n, ())) for n in names}
+            return Profile(
+                id=f"{self.machine.id}, {runtime}", classes=classes,
+                runtimes={runtime: host}, energy=prior.energy,
+            )  # fmt: skip
         return Profile(
             id=f"{self.machine.id}, {runtime}, {threads} threads", classes=run.classes,
             runtimes={runtime: host},
         )  # fmt: skip
 
 
-def place() -> Path:
-    """The file of this machine: in PHAROS_DATA's folder, or the user's data folder."""
+def place(name: str = HERE) -> Path:
+    """The file of this machine, or of its GPU: in PHAROS_DATA's folder, or the user's data folder."""
+    file = "calibration.json" if name == HERE else "calibration-cuda.json"
     given = os.environ.get("PHAROS_DATA")
     if given:
-        return Path(given) / "calibration.json"
+        return Path(given) / file
     from platformdirs import user_data_path
 
-    return user_data_path("pharos", appauthor=False) / "calibration.json"
+    return user_data_path("pharos", appauthor=False) / file
 
 
 def find_calibration(name: str = HERE) -> Calibration:
@@ -113,9 +126,12 @@ def find_calibration(name: str = HERE) -> Calibration:
     Raises:
         InputError: there is none, or the file is none.
     """
-    path = place() if name == HERE else Path(name)
+    path = place(name) if name in (HERE, HERE_CUDA) else Path(name)
     if name == HERE and not path.is_file():
         raise InputError("this machine is not calibrated", hint="run `pharos calibrate` once, it takes 90 s")
+    if name == HERE_CUDA and not path.is_file():
+        hint = "run `pharos calibrate --device cuda` once, it takes 90 s"
+        raise InputError("this machine's GPU is not calibrated", hint=hint)
     return _read(str(path), path.stat().st_mtime_ns if path.is_file() else 0)
 
 

@@ -175,12 +175,14 @@ SECTIONS = (
 )
 # The name of the machine that Pharos runs on.
 HERE = "here"
+# Its GPU, where that was calibrated.
+HERE_CUDA = "here-cuda"
 KINDS = ("gpu", "tpu", "npu", "cpu", "mobile_soc", "mcu")
 
 
 def find_machine(name: str, threads: int | None = None) -> Machine:
     """A machine by catalogue name, by the path of a file of one's own (``.yaml``), or as it was calibrated:
-    ``here``, or a calibration's file (``.json``).
+    ``here``, ``here-cuda``, or a calibration's file (``.json``).
 
     Args:
         threads: cores that work; all by default.
@@ -198,8 +200,8 @@ def find_machine(name: str, threads: int | None = None) -> Machine:
 
 
 def is_calibration(name: str) -> bool:
-    """Whether a machine's name means a calibration: ``here``, or a ``.json`` file."""
-    return name == HERE or name.endswith(".json")
+    """Whether a machine's name means a calibration: ``here``, ``here-cuda``, or a ``.json`` file."""
+    return name in (HERE, HERE_CUDA) or name.endswith(".json")
 
 
 def _found(name: str) -> Machine:

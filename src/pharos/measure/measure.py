@@ -1,19 +1,29 @@
 """Measure: a model run on this machine, whole and by operator, beside what was predicted of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from pharos.graph.count import Count, Line, count
-from pharos.graph.graph import Graph, Node
+from pharos.graph.graph import Graph
 from pharos.graph.workload import Workload
+from pharos.measure.devices import Cpu, Device, drift, joules_of, sample, settle
 from pharos.measure.here import Here, Noise, here, noise
-from pharos.measure.meters import EnergyMeter, peak_resident
-from pharos.measure.runs import runnable
+from pharos.measure.peaks import Peaks, predicted_memory
+from pharos.measure.pulse import Pulse
+from pharos.measure.reasons import Alone, alone, reason
+from pharos.measure.runs import Pieces, Runnable, runnable
 from pharos.measure.timing import Timing, interleaved
+from pharos.measure.unique import Between, Composed, compose, spread_of
 from pharos.passes.fuse import kernels
-from pharos.predict.estimate import Estimate
+from pharos.predict.estimate import Estimate, Operation
+from pharos.predict.memory import Memory
+
+# Operators whose difference is looked into by running them alone: the largest, of at least this share of all.
+LOOKED_INTO, WORTH = 3, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,7 @@ class Measured:
     Args:
         predicted: None where nothing was predicted.
         reason: what the figures say about a difference.
+        spread: half the way from the 10th to the 90th percentile of a run, as a share of the middle.
     """
 
     name: str
@@ -32,6 +43,7 @@ class Measured:
     seconds: float
     predicted: float | None = None
     reason: str = ""
+    spread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,144 +53,194 @@ class Measurement:
     Args:
         timing: of the whole model; operators: of its parts, slowest first, empty where the runtime does
             not tell them apart.
-        composed: seconds of the parts added up.
-        peak_bytes: rise of the resident memory during a run; energy_J: of a run, None without a counter.
+        summed: seconds of the parts added up; copies: seconds a call that the runtime moves tensors between
+            layouts.
+        composed: the whole put together of distinct kernels; None if that was not asked for.
+        peaks: the most memory, and memory what was predicted of it; energy_J: of a run, None without a
+            counter.
+        pulse_s: the machine's pulse while operators were timed, of one core and of all in use (see `pulse`);
+            empty where it was not taken.
+        clock_hz: of the device's cores after measuring, clock_drift how far it moved; None where nothing
+            says.
+        whole: False where only distinct kernels were run; then `timing` holds what was composed.
     """
 
     model: str
     runtime: str
     threads: int
+    device: str
+    device_name: str
     workload: Workload
     machine: Here
     noise: Noise
     taken_at: str
     timing: Timing
     operators: tuple[Measured, ...]
-    composed: float | None
-    peak_bytes: int | None
+    summed: float | None
+    composed: Composed | None
+    peaks: Peaks | None
+    memory: Memory
     energy_J: float | None
+    energy_of: str
+    copies: float = 0.0
+    pulse_s: tuple[float, ...] = ()
+    clock_hz: float | None = None
+    clock_drift: float | None = None
+    whole: bool = True
     estimate: Estimate | None = field(default=None)
 
 
 def measure(
     graph: Graph, workload: Workload, *, model: str, runtime: str = "eager", threads: int | None = None,
-    seconds: float = 4.0, unique: bool = False, estimate: Estimate | None = None,
+    device: Device | None = None, seconds: float = 4.0, unique: bool = False, whole: bool = True,
+    between: Between | None = None, estimate: Estimate | None = None,
     tick: Callable[[float], None] | None = None,
 ) -> Measurement:  # fmt: skip
     """Runs a graph on this machine with random weights and inputs.
 
     Args:
         threads: cores to use; all that this process may if left out.
+        device: the processor if left out.
         seconds: to spend on timing the whole; about as much again goes to the operators.
-        unique: time each distinct operator once and add them up, instead of running the whole.
+        unique: time each distinct kernel once and compose them; whole: run the whole (too).
+        between: what the runtime takes beside kernels, for composing.
         estimate: of the same graph, to set beside it.
 
     Raises:
         InputError: a runtime that is missing, or a graph that cannot be run.
     """
-    machine = here()
+    machine, device = here(), device or Cpu()
     cores = threads or machine.cores
     quiet = noise()
     counted = count(graph)
-    if unique:
-        found = _unique(graph, counted, runtime, cores, seconds)
-        total = sum(found.values())
-        timing, peak, energy = Timing((total,)), None, None
-        pieces: dict[str, float] = found
+    composed = (
+        compose(graph, counted, runtime, cores, seconds, device=device, between=between) if unique else None
+    )
+    peaks = energy = None
+    clocks: list[float | None] = []
+    taken, pulse_s = Pieces(), ()
+    if whole or composed is None:
+        with runnable(graph, runtime, cores, device=device) as made:
+            settle(device, made.call)
+            clocks.append(device.clock_hz())
+            timing = interleaved({"whole": made.call}, seconds=seconds, tick=tick,
+                                 by=partial(sample, device))["whole"]  # fmt: skip
+            clocks.append(device.clock_hz())
+            taken, pulse_s = _taken(made, seconds, timing, device, cores)
+            peaks = device.peaks(made.anew or made.call, made.settled, allocator=made.anew is None)
+            energy = joules_of(device, made.call, timing.median)
+            clocks.append(device.clock_hz())
     else:
-        with runnable(graph, runtime, cores) as made:
-            timing = interleaved({"whole": made.call}, seconds=seconds, tick=tick)["whole"]
-            rounds = max(3, min(int(seconds / max(timing.median, 1e-6)), 50))
-            pieces = made.pieces(rounds)
-            peak = peak_resident(made.call)
-            energy = _energy(made.call, timing.median)
-    rows = _rows(counted, pieces, estimate, fused=runtime == "onnxruntime" and not unique)
+        timing = Timing((composed.total_s,))
+    if taken:
+        rows = _rows(graph, counted, taken, estimate, runtime, cores, device)
+    else:
+        rows = _composed_rows(counted, composed, estimate, cores) if composed is not None else []
     return Measurement(
-        model=model, runtime=runtime, threads=cores, workload=workload, machine=machine, noise=quiet,
+        model=model, runtime=runtime, threads=cores, device=device.kind, device_name=device.name,
+        workload=workload, machine=machine, noise=quiet,
         taken_at=datetime.now(UTC).isoformat(timespec="seconds"), timing=timing, operators=tuple(rows),
-        composed=sum(pieces.values()) if pieces else None, peak_bytes=peak, energy_J=energy,
-        estimate=estimate,
+        summed=sum(taken.at().values()) if taken else None, composed=composed, peaks=peaks,
+        memory=predicted_memory(counted, runtime, device.kind), energy_J=energy, energy_of=device.covers,
+        copies=taken.copies, pulse_s=pulse_s, clock_hz=clocks[-1] if clocks else None,
+        clock_drift=drift(clocks), whole=whole or composed is None, estimate=estimate,
     )  # fmt: skip
 
 
-def _energy(call: Callable[[], Any], once: float) -> float | None:
-    """Joules of one run, from a loop long enough for the counter."""
-    meter = EnergyMeter()
-    if not meter.exists:
-        return None
-    times = max(1, int(2.0 / max(once, 1e-6)))
-
-    def loop() -> None:
-        for _ in range(times):
-            call()
-
-    found = meter.joules(loop)
-    return None if found is None else found / times
-
-
-def _unique(graph: Graph, counted: Count, runtime: str, threads: int, seconds: float) -> dict[str, float]:
-    """Seconds by operator, each distinct one timed once in a graph of its own."""
-    plain = graph.expanded()
-    nodes = [n for n in plain.nodes if isinstance(n, Node)]
-    groups: dict[Any, list[Node]] = {}
-    for node in nodes:
-        if node.op.class_of(*node.io) != "view":
-            groups.setdefault((node.op, node.ins), []).append(node)
-    found: dict[str, float] = {}
-    each = max(seconds / max(len(groups), 1), 0.02)
-    for alike in groups.values():
-        first = alike[0]
-        alone = _alone(graph, first)
-        with runnable(alone, runtime, threads) as made:
-            once = interleaved({"op": made.call}, seconds=each, least=5)["op"].median
-        found.update(dict.fromkeys([n.name for n in alike], once))
-    return found
-
-
-def _alone(graph: Graph, node: Node) -> Graph:
-    """A graph of one operator."""
-    from dataclasses import replace
-
-    from pharos.graph.graph import Value
-
-    names = {name: f"in{i}" for i, name in enumerate(dict.fromkeys(node.inputs))}
-    inputs = {names[name]: Value(names[name], t) for name, t in zip(node.inputs, node.ins, strict=True)}
-    own = replace(node, inputs=tuple([names[n] for n in node.inputs]), tied={}, home=None)
-    outputs = tuple([Value(n, t) for n, t in zip(node.outputs, node.outs, strict=True)])
-    return Graph(node.name, tuple(inputs.values()), (own,), outputs, graph.precision, {})
+def _taken(
+    made: Runnable, seconds: float, timing: Timing, device: Device, threads: int
+) -> tuple[Pieces, tuple[float, ...]]:
+    """Samples of operators, and the processor's pulse beside them."""
+    if made.samples is None:
+        return Pieces(), ()
+    rounds = max(3, min(int(seconds / max(timing.median, 1e-6)), 50))
+    if device.kind != "cpu" or find_spec("torch") is None:
+        return made.samples(rounds), ()
+    pulse = Pulse.of(threads if made.runtime == "eager" else 1)
+    taken = made.samples(rounds, pulse.beat)
+    usual = pulse.usual()
+    return taken, (usual.alone, usual.together)
 
 
 def _rows(
-    counted: Count, pieces: dict[str, float], estimate: Estimate | None, *, fused: bool
-) -> list[Measured]:
-    """Measured operators by their folded names, each with what was predicted of its kernel.
-
-    Args:
-        fused: the runtime joins operators and calls what is joined after any of them.
-    """
-    if not pieces:
-        return []
-    folded = _folded(counted, pieces)
-    if fused:
+    graph: Graph, counted: Count, taken: Pieces, estimate: Estimate | None, runtime: str, threads: int,
+    device: Device,
+) -> list[Measured]:  # fmt: skip
+    """Measured operators by their folded names, each with what was predicted of its kernel."""
+    names = counted.written_out()
+    folded = _folded(names, taken.at())
+    if runtime == "onnxruntime":
+        # the runtime joins operators and calls what is joined after any of them
         _to_leads(counted, folded)
-    told: dict[str, tuple[float | None, str]] = {}
-    if estimate is not None:
-        for operation in estimate.operations:
-            inside = [line.name for line in operation.kernel.lines]
-            whole = sum(folded.get(name, (0.0, 0))[0] for name in inside)
-            predicted = operation.total_s
-            for name in inside:
-                # what a kernel was predicted to take is its leading operator's, the rest joins it
-                told[name] = (float(predicted) if predicted is not None and name == inside[0] else None, "")
-            if predicted is not None and whole:
-                told[inside[0]] = (float(predicted), _reason(operation, whole, estimate))
+    spreads = {name: max((spread_of(taken, n) for n in each), default=0.0) for name, each in names.items()}
+    copied = {name for name, each in names.items() if taken.copied.intersection(each)}
+    told = _told(estimate, {name: found for name, (found, _) in folded.items()})
+    looked = _looked_into(graph, told, runtime, threads, device)
     rows = []
     for line in counted.lines:
         seconds, times = folded.get(line.name, (0.0, 0))
         if not times:
             continue
-        predicted, reason = told.get(line.name, (None, ""))
-        rows.append(Measured(line.name, line.kind, line.cost_class, times, seconds, predicted, reason))
+        predicted, why = None, ""
+        if line.name in told:
+            operation, whole, predicted = told[line.name]
+            if operation is not None:
+                assert estimate is not None
+                why = reason(operation, whole / float(operation.kernel.times), estimate,
+                             spread=spreads[line.name], copied=line.name in copied, threads=threads,
+                             by_itself=looked.get(line.name))  # fmt: skip
+        rows.append(Measured(line.name, line.kind, line.cost_class, times, seconds, predicted, why,
+                             spreads[line.name]))  # fmt: skip
+    return sorted(rows, key=lambda row: -row.seconds)
+
+
+Told = dict[str, tuple[Operation | None, float, float | None]]
+
+
+def _told(estimate: Estimate | None, folded: Mapping[str, float]) -> Told:
+    """By the name of an operator: the kernel that it leads, seconds measured of that, and predicted."""
+    found: Told = {}
+    for operation in estimate.operations if estimate is not None else ():
+        inside = [line.name for line in operation.kernel.lines]
+        whole = sum(folded.get(name, 0.0) for name in inside)
+        # what a kernel was predicted to take is its leading operator's, the rest joins it
+        found |= dict.fromkeys(inside, (None, 0.0, None))
+        if operation.total_s is not None and whole:
+            found[inside[0]] = (operation, whole, float(operation.total_s))
+    return found
+
+
+def _looked_into(graph: Graph, told: Told, runtime: str, threads: int, device: Device) -> dict[str, Alone]:
+    """The kernels of the largest differences, each run by itself."""
+    all_of_it = sum(whole for _, whole, _ in told.values())
+    gaps = [
+        (abs(whole - predicted), name, operation)
+        for name, (operation, whole, predicted) in told.items()
+        if operation is not None and predicted is not None and abs(whole - predicted) > WORTH * all_of_it
+    ]
+    largest = sorted(gaps, key=lambda gap: -gap[0])[:LOOKED_INTO]
+    if runtime == "compiled":
+        return {}
+    return {name: alone(each.kernel, graph, runtime, threads, device) for _, name, each in largest}
+
+
+def _composed_rows(
+    counted: Count, composed: Composed, estimate: Estimate | None, threads: int
+) -> list[Measured]:
+    """Kernels as they were timed once, with as many runs as they have."""
+    lines = {line.name: line for line in counted.lines}
+    seconds = {name: once * int(lines[name].times) for name, once in composed.pieces.items()}
+    told = _told(estimate, seconds)
+    rows = []
+    for name, whole in seconds.items():
+        line = lines[name]
+        operation, _, predicted = told.get(name, (None, 0.0, None))
+        spread = composed.spreads[name]
+        why = ""
+        if operation is not None and estimate is not None:
+            why = reason(operation, composed.pieces[name], estimate, spread=spread, threads=threads)
+        rows.append(Measured(name, line.kind, line.cost_class, int(line.times), whole, predicted, why,
+                             spread))  # fmt: skip
     return sorted(rows, key=lambda row: -row.seconds)
 
 
@@ -191,50 +253,27 @@ def _to_leads(counted: Count, folded: dict[str, tuple[float, int]]) -> None:
         folded[names[0]] = (sum(seconds for seconds, _ in found), runs)
 
 
-def _folded(counted: Count, pieces: dict[str, float]) -> dict[str, tuple[float, int]]:
+def _folded(names: Mapping[str, list[str]], pieces: Mapping[str, float]) -> dict[str, tuple[float, int]]:
     """(seconds over all rounds, rounds) of each line; pieces are named as they are written out."""
     return {
         folded: (sum(pieces.get(n, 0.0) for n in each), sum(1 for n in each if n in pieces))
-        for folded, each in counted.written_out().items()
+        for folded, each in names.items()
     }
-
-
-def _reason(operation: Any, seconds: float, estimate: Estimate) -> str:
-    """What a measured kernel reached of what it was taken to be bound by."""
-    machine, kernel, time = estimate.machine, operation.kernel, operation.time
-    if time is None:
-        return "nothing is known of such an operator here"
-    each = seconds / kernel.times
-    parts = {
-        "compute": time.compute_s,
-        "data": time.data_s,
-        "overhead": time.overhead_s,
-        "serial": time.serial_s,
-    }
-    bound = max(parts, key=lambda k: float(parts[k]))
-    rate, moved = float(kernel.work.flops) / each, float(kernel.traffic.total) / each
-    bandwidth = machine.bandwidth_bytes_per_s.value
-    if bound == "overhead":
-        return (
-            f"taken for bound by its start of {float(time.overhead_s) * 1e6:.0f} us; took {each * 1e6:.0f} us"
-        )
-    if bound == "data" and bandwidth:
-        return f"taken for bound by memory; moved {moved / bandwidth:.0%} of {bandwidth / 1e9:.0f} GB/s"
-    if bound == "serial":
-        return "taken for bound by its chain of steps"
-    return f"taken for bound by compute; reached {rate / 1e9:.0f} GFLOP/s"
 
 
 def row(found: Measurement) -> dict[str, Any]:
     """The row of a run in the store."""
     timing = found.timing
+    predicted = None if found.estimate is None else found.estimate.latency
     return {
         "taken_at": found.taken_at, "model": found.model, "runtime": found.runtime, "threads": found.threads,
         "workload": {"phase": found.workload.phase, "batch": found.workload.batch,
                      "context": found.workload.context, "precision": str(found.workload.precision)},
         "machine": asdict(found.machine), "median_s": timing.median, "low_s": timing.share(0.1),
         "high_s": timing.share(0.9), "samples": len(timing.samples), "quiet": int(found.noise.is_quiet),
-        "peak_bytes": found.peak_bytes, "energy_J": found.energy_J,
+        "peak_bytes": None if found.peaks is None else found.peaks.system, "energy_J": found.energy_J,
+        "device": found.device, "pulse_s": list(found.pulse_s),
+        "predicted_s": None if predicted is None or predicted.value is None else float(predicted.value),
     }  # fmt: skip
 
 

@@ -50,6 +50,7 @@ class Timing:
 def interleaved(
     calls: Mapping[str, Callable[[], object]], *, seconds: float = 2.0, least: int = 7, most: int = 200,
     sure: float = 0.01, tick: Callable[[float], None] | None = None,
+    by: Callable[[Callable[[], object], int], float] | None = None,
 ) -> dict[str, Timing]:  # fmt: skip
     """Times several calls in turn, so that what changes in between touches all alike.
 
@@ -58,13 +59,15 @@ def interleaved(
 
     Args:
         seconds: to spend on all of them together; tick: told the share of it that is over.
+        by: seconds of one of several calls in a row; by the host's clock by default.
     """
-    loops = {name: _calibrated(call) for name, call in calls.items()}
+    by = by or _sample
+    loops = {name: _calibrated(call, by) for name, call in calls.items()}
     taken: dict[str, list[float]] = {name: [] for name in calls}
     start = time.perf_counter()
     for turn in range(most):
         for name, call in calls.items():
-            taken[name].append(_sample(call, loops[name]))
+            taken[name].append(by(call, loops[name]))
         passed = time.perf_counter() - start
         if tick is not None:
             tick(min(passed / seconds, 1.0))
@@ -76,10 +79,10 @@ def interleaved(
     return {name: Timing(tuple(samples), loops[name]) for name, samples in taken.items()}
 
 
-def _calibrated(call: Callable[[], object]) -> int:
+def _calibrated(call: Callable[[], object], by: Callable[[Callable[[], object], int], float]) -> int:
     """Warms a call up and says how often it is to be called for one sample."""
     call()
-    once = _sample(call, 1)
+    once = by(call, 1)
     return max(1, min(int(SHORTEST / max(once, 1e-9)) + 1, 10_000)) if once < SHORTEST else 1
 
 

@@ -9,6 +9,7 @@ from pharos.machines.machine import Known, Machine
 from pharos.machines.profile import Curve, Profile
 from pharos.passes.fuse import Around, Kernel
 from pharos.quantity.dtypes import BITS, Precision
+from pharos.quantity.errors import InputError
 from pharos.quantity.evidence import Evidence, assumed, merge
 from pharos.quantity.sizes import Size, is_array, maximum, minimum
 
@@ -168,7 +169,13 @@ def _formed(
         sizes = sizes_of(form.name, kernel, machine.vector_peak("fp32").value, scalar, beside)
     if sizes is None or not set(form.sizes) <= set(sizes):
         return None
-    found = evaluate(form, _constants(curve, device), _correction(curve), sizes, device)
+    constants = constants_of(curve, device)
+    if missing := sorted(set(form.start()) - set(constants)):
+        # a calibration that an older Pharos wrote
+        raise InputError(f"has curves of another form, without {', '.join(missing)}",
+                         where=machine.calibration or curve.evidence.where,
+                         hint="`pharos calibrate` writes it anew")  # fmt: skip
+    found = evaluate(form, constants, correction_of(curve), sizes, device)
     if found is None:
         return None
     parts, regime = found
@@ -194,7 +201,7 @@ def _at_pace(parts: "Parts", factor: float) -> "Parts":
     )  # fmt: skip
 
 
-def _constants(curve: Curve, device: "Device") -> dict[str, float]:
+def constants_of(curve: Curve, device: "Device") -> dict[str, float]:
     """The curve's own, or those of its anchors blended for the device."""
     if not curve.anchors:
         return curve.constants
@@ -210,7 +217,8 @@ def _constants(curve: Curve, device: "Device") -> dict[str, float]:
     return blend(known, device)
 
 
-def _correction(curve: Curve) -> "Residual | None":
+def correction_of(curve: Curve) -> "Residual | None":
+    """Its smooth correction; None where it has none."""
     if not curve.correction:
         return None
     import numpy as np

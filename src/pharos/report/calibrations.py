@@ -14,7 +14,7 @@ def calibration_row(found: Found, path: str) -> dict[str, Any]:
     runs = []
     for run in found.data["runs"]:
         classes = {
-            name: {"rows": entry["rows"], "error": entry["error"]}
+            _label(name, entry): {"rows": entry["rows"], "error": entry["error"]}
             for name, entries in run["classes"].items()
             for entry in entries
         }
@@ -33,25 +33,51 @@ def print_calibration(console: Console, found: Found, path: str) -> None:
     taken, runs = found.data["taken"], found.data["runs"]
     points = len(found.data["points"])
     name = found.data["machine"]["name"]
-    console.print(f"[bold]{name}[/bold]: {points:,} operators of {taken['probes']} random networks")
+    on_gpu = found.data["machine"]["kind"] == "gpu"
+    said = "" if on_gpu else f" of {taken['probes']} random networks"
+    console.print(f"[bold]{name}[/bold]: {points:,} operators{said}")
     for run in runs:
         host = run["host"]
-        between = host["call_s"] + host["kernel_s"]
+        between = host["call_s"] + host["kernel_s"] + host.get("host_s", 0.0)
         cores = f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
+        if on_gpu:
+            sent = f", {fmt(host['host_s'], 's')} to send a kernel off" if "host_s" in host else ""
+            console.print(f"  {run['runtime']}: {fmt(between, 's')} to start a call{sent}")
+            continue
         console.print(
             f"  {run['runtime']}, {cores}: {fmt(run['ops_per_s'], 'FLOP/s')}, "
             f"{fmt(run['bytes_per_s'], 'B/s')}, {fmt(between, 's')} to start a call"
         )
-    names = list(dict.fromkeys(name for run in runs for name in run["classes"] if "." not in name))
-    columns = [("class", "left"), *[(f"{run['runtime']} {run['threads']}t", "right") for run in runs]]
+    if on_gpu:
+        best = taken["best"]
+        reached = ", ".join(f"{fmt(v, 'FLOP/s')} {d}" for d, v in best.items() if d != "bytes")
+        console.print(f"  best of large products {reached}; of large tensors {fmt(best['bytes'], 'B/s')}")
+        # kernels are the same however they are launched
+        runs = runs[:1]
+    tables = [
+        {_label(name, e): e for name, entries in run["classes"].items() if "." not in name for e in entries}
+        for run in runs
+    ]
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    ways = ["kernels"] if on_gpu else [f"{run['runtime']} {run['threads']}t" for run in runs]
+    columns = [("class", "left"), *[(way, "right") for way in ways]]
     rows = []
     for name in names:
-        cells = [run["classes"].get(name, [None])[0] for run in runs]
+        cells = [table.get(name) for table in tables]
         rows.append([name, *["-" if c is None else f"{c['error']:.0%} of {c['rows']}" for c in cells]])
     grid(console, columns, rows)
     told = (
-        "error: log standard deviation that an 80% band needs, on networks left out of the fit; "
-        "of so many operators"
+        f"error: log standard deviation that an 80% band needs, on {'shapes' if on_gpu else 'networks'} left "
+        "out of the fit; of so many operators"
     )
     console.print(told, style="dim")
-    console.print(f"written to {path}; predict with --on here", style="dim")
+    if taken.get("dropped"):
+        console.print(f"{taken['dropped']} operators left out: the clock moved under them", style="dim")
+    machine = found.data["machine"]["id"]
+    console.print(f"written to {path}; predict with --on {machine}", style="dim", soft_wrap=True)
+
+
+def _label(name: str, entry: dict[str, Any]) -> str:
+    """A class with the type and phase of its curve, where there are several."""
+    parts = (name, *entry.get("dtypes", ())[:1], entry.get("phase"))
+    return " ".join(part for part in parts if part)
