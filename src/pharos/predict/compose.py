@@ -105,11 +105,24 @@ def calibrated(
     device: Size = sum(k.times * t.latency_s for k, t in zip(kernels, times, strict=True))
     error = sum(k.times * t.latency_s * t.error for k, t in zip(kernels, times, strict=True)) / device
     between: Size = 0.0
-    if "call_s" in host:
-        count: Size = sum(k.times for k in kernels)
+    idle: Size = 0.0
+    sent: Size | None = None
+    count: Size = sum(k.times for k in kernels)
+    if host.get("host_s"):
+        # a host that sends kernels to a GPU runs ahead of it unless it is the slower of the two
+        sent = float(host["host_s"]) * count
+        idle = maximum(sent - device, 0.0)
+        between = float(host.get("call_s", 0.0)) + idle
+    elif "call_s" in host:
         views = sum(line.times for line in counted.lines if line.cost_class == "view")
         each = count * float(host["kernel_s"]) + views * float(host["view_s"])
         # below zero where kernels hold what timing them alone took, but never most of them
         between = maximum((float(host["call_s"]) + each) * pace_of(machine, host), -0.8 * device)
     # a calibration knows the error of whole networks, in which those of operators cancel in part
-    return Call(device + between, between, device, 0.0, float(host.get("error") or 0.0) or error)
+    return Call(
+        device + between,
+        between if sent is None else sent,
+        device,
+        idle,
+        float(host.get("error") or 0.0) or error,
+    )
