@@ -94,6 +94,7 @@ def measure(
     graph: Graph, workload: Workload, *, model: str, runtime: str = "eager", threads: int | None = None,
     device: Device | None = None, seconds: float = 4.0, unique: bool = False, whole: bool = True,
     between: Between | None = None, estimate: Estimate | None = None,
+    at_pulse: Callable[[tuple[float, ...]], Estimate | None] | None = None,
     tick: Callable[[float], None] | None = None,
 ) -> Measurement:  # fmt: skip
     """Runs a graph on this machine with random weights and inputs.
@@ -105,6 +106,7 @@ def measure(
         unique: time each distinct kernel once and compose them; whole: run the whole (too).
         between: what the runtime takes beside kernels, for composing.
         estimate: of the same graph, to set beside it.
+        at_pulse: the estimate for the machine at the pulse it had, where it takes one; see `measure.pulse`.
 
     Raises:
         InputError: a runtime that is missing, or a graph that cannot be run.
@@ -132,6 +134,8 @@ def measure(
             clocks.append(device.clock_hz())
     else:
         timing = Timing((composed.total_s,))
+    if pulse_s and at_pulse is not None:
+        estimate = at_pulse(pulse_s) or estimate
     if taken:
         rows = _rows(graph, counted, taken, estimate, runtime, cores, device)
     else:

@@ -6,7 +6,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pharos.machines.calibration import find_calibration
 from pharos.measure.measure import Measured, Measurement
 from pharos.measure.peaks import explained
 from pharos.measure.store import Kept
@@ -155,10 +154,10 @@ def _print_pulse(console: Console, found: Measurement) -> None:
     estimate = found.estimate
     if estimate is None or not estimate.machine.calibration or not found.pulse_s:
         return
-    pace = find_calibration(estimate.machine.calibration).pace(found.runtime, found.threads, found.pulse_s)
+    pace = estimate.machine.pace
     if pace and max(abs(p - 1) for p in pace) > PACED:
         told = f"{pace[0]:.2f}x as long as while calibrating on one core, {pace[1]:.2f}x on all in use"
-        pair(console, "pulse", f"{told}; the prediction is for the pace of then")
+        pair(console, "pulse", f"{told}; the prediction is for this pace")
 
 
 def _print_composed(console: Console, found: Measurement) -> None:

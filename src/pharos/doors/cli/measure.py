@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -89,8 +90,8 @@ def measure(
     found = run(
         graph, work, model=chosen.name, runtime=runtime, threads=threads, device=found_device,
         seconds=seconds, unique=unique, whole=whole or not unique,
-        between=_between(runtime, threads, found_device.kind),
-        estimate=estimate,
+        between=_between(runtime, threads, found_device.kind), estimate=estimate,
+        at_pulse=partial(_at_pulse, graph, estimate),
     )  # fmt: skip
     if store and found.whole:
         kept.keep(row(found), operator_rows(found, count(graph)), graph=graph)
@@ -148,6 +149,22 @@ def _estimate(
         if on is not None:
             raise
         return None
+
+
+def _at_pulse(graph: "Graph", estimate: "Estimate | None", pulse_s: tuple[float, ...]) -> "Estimate | None":
+    """The same prediction for the machine as fast as it just was, where it is calibrated with its pulse."""
+    from pharos.machines.calibration import find_calibration
+    from pharos.predict.estimate import predict
+
+    if estimate is None or not estimate.machine.calibration:
+        return None
+    machine, runtime = estimate.machine, estimate.runtime
+    pace = find_calibration(machine.calibration).pace(runtime, int(machine.cores.value or 1), pulse_s)
+    if not pace:
+        return None
+    return predict(
+        graph, replace(machine, pace=pace), estimate.workload, model=estimate.model, runtime=runtime
+    )
 
 
 def _here(kind: str) -> str:
