@@ -39,6 +39,7 @@ def main() -> int:
     from groups import grouped
     from kernels import cases
     from networks import neusight, requests
+    from power import power_section, powers, write_power
     from read import BUDGET
     from trial import COUNTED, keep, kept, trial
     from whole import boards, micro, totals, vision
@@ -117,6 +118,7 @@ def main() -> int:
     text += "\n## Training steps over several GPUs (vTrain's runs)\n\n" + training.section(steps) + "\n"
     served = serving.trials(asked.data)
     text += serving.section(served)
+    text += "\n" + power_section(asked.data)
     (ROOT / "docs/accuracy.md").write_text(text, encoding="utf-8")
     if asked.profiles:
         from cores import write_cores
@@ -124,6 +126,7 @@ def main() -> int:
 
         serving.write_facts(served)
         write_machines(trials)
+        write_power(powers(asked.data))
         write_prior(groups)
         collectives.write_facts(wires)
         training.write_facts(steps)

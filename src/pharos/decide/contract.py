@@ -17,6 +17,7 @@ from pydantic import (
 from pharos.facts.reading import Document, read_yaml
 from pharos.graph.workload import PHASES
 from pharos.machines.machine import OVERRIDES
+from pharos.predict.duty import Duty
 from pharos.predict.runtimes import RUNTIMES
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError
@@ -92,13 +93,17 @@ class WorkloadPart(_Strict):
 
 
 class Limits(_Strict):
-    """What must hold; each is an upper limit but throughput."""
+    """What must hold; each is an upper limit but throughput and battery_life."""
 
     latency: Seconds | None = Field(None, description="of one step: a batch, or one decoded token")
     throughput: PerSecond | None = Field(None, description="at least this many samples or tokens per second")
     memory: Bytes | None = Field(None, description="peak bytes on the machine, with assumed.system_memory")
     storage: Bytes | None = Field(None, description="bytes of the stored weights")
     energy: Joules | None = Field(None, description="of one step")
+    energy_per_day: Joules | None = Field(
+        None, description="of the duty cycle, with what is drawn between runs"
+    )
+    battery_life: Seconds | None = Field(None, description="at least, of the duty's battery under its cycle")
     power: Watts | None = Field(None, description="average while it runs")
     parameters: Number | None = Field(None, description="trainable numbers")
     macs: Macs | None = Field(None, description="multiply-accumulates of one step")
@@ -108,6 +113,30 @@ class Limits(_Strict):
     def _some(self) -> "Limits":
         if all(getattr(self, name) is None for name in type(self).model_fields):
             raise ValueError("names no limit; write at least one, e.g. latency: 500 ms")
+        return self
+
+
+class DutyPart(_Strict):
+    """How often it runs; one of every, per_day and busy."""
+
+    every: Seconds | None = Field(None, description="from one run's start to the next one's")
+    per_day: Number | None = Field(None, description="runs a day")
+    busy: Number | None = Field(None, description="part of the time that it runs, such as 10%")
+    battery: Joules | None = Field(None, description="what a full battery gives, such as 10 Wh")
+    wake: Joules | None = Field(None, description="of waking up for one run")
+
+    @property
+    def duty(self) -> Duty:
+        """As `pharos.predict.duty` takes it."""
+        return Duty(every_s=self.every, per_day=self.per_day, busy=self.busy, battery_J=self.battery,
+                    wake_J=self.wake or 0.0)  # fmt: skip
+
+    @model_validator(mode="after")
+    def _one(self) -> "DutyPart":
+        try:
+            self.duty  # noqa: B018 (checks)
+        except PharosError as error:
+            raise ValueError(str(error)) from None
         return self
 
 
@@ -131,6 +160,15 @@ class Contract(_Strict):
     workload: WorkloadPart = WorkloadPart()  # pyright: ignore[reportCallIssue]
     limits: Limits
     assumed: Assumed = Assumed()  # pyright: ignore[reportCallIssue]
+    duty: DutyPart | None = Field(None, description="for the limits energy_per_day and battery_life")
+
+    @model_validator(mode="after")
+    def _duty(self) -> "Contract":
+        if self.duty is None and (self.limits.energy_per_day or self.limits.battery_life):
+            raise ValueError("energy_per_day and battery_life need a duty, e.g. duty: {every: 30 s}")
+        if self.limits.battery_life and self.duty and self.duty.battery is None:
+            raise ValueError("battery_life needs duty.battery, e.g. duty: {every: 30 s, battery: 10 Wh}")
+        return self
 
     @model_validator(mode="after")
     def _machine(self) -> "Contract":

@@ -10,6 +10,7 @@ from pharos.facts.reading import Document
 from pharos.graph.workload import Workload
 from pharos.machines.machine import find_machine
 from pharos.models.registry import Model
+from pharos.predict.duty import day
 from pharos.predict.estimate import Estimate, predict
 from pharos.quantity.errors import PharosError
 from pharos.quantity.evidence import Evidence, Figure, assumed, counted, exact, unknown_figure
@@ -19,8 +20,12 @@ HOLDS, BROKEN, UNKNOWN = "holds", "broken", "unknown"
 EXIT_CODES = {HOLDS: 0, BROKEN: 1, UNKNOWN: 3}
 
 # Limit -> SI unit.
-UNITS = {"latency": "s", "throughput": "1/s", "memory": "B", "storage": "B", "energy": "J", "power": "W",
+UNITS = {"latency": "s", "throughput": "1/s", "memory": "B", "storage": "B", "energy": "J",
+         "energy_per_day": "J", "battery_life": "s", "power": "W",
          "parameters": "", "macs": "MAC", "flops": "FLOP"}  # fmt: skip
+
+# Limits that are to be passed, not kept below.
+AT_LEAST = ("throughput", "battery_life")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +148,7 @@ def figures_of(estimate: Estimate, contract: Contract) -> dict[str, Figure]:
     if memory.runtime:
         evidence = (assumed(f"{fmt(memory.runtime, 'B')} GPU context"), *evidence)
     throughput = _inverse(estimate)
-    whole = {
+    whole = _daily(estimate, contract) | {
         "latency": estimate.latency,
         "throughput": throughput,
         "memory": Figure(value=total, low=total, high=total, unit="B", evidence=evidence),
@@ -172,9 +177,23 @@ def _inverse(estimate: Estimate) -> Figure:
                   evidence=latency.evidence)  # fmt: skip
 
 
+def _daily(estimate: Estimate, contract: Contract) -> dict[str, Figure]:
+    """What the contract's duty cycle takes, where it has one."""
+    if contract.duty is None:
+        return {}
+    if estimate.latency.value is None:
+        why = "the latency is unknown"
+        return {"energy_per_day": unknown_figure("J", why), "battery_life": unknown_figure("s", why)}
+    found = day(estimate.latency, estimate.energy, estimate.machine, contract.duty.duty)
+    return {
+        "energy_per_day": found.energy,
+        "battery_life": found.battery or unknown_figure("s", "no battery"),
+    }
+
+
 def judge(name: str, limit: float, figure: Figure) -> LimitVerdict:
     """Holds when the whole band is inside the limit, broken when all of it is outside."""
-    at_least = name == "throughput"
+    at_least = name in AT_LEAST
     best, worst = (figure.high, figure.low) if at_least else (figure.low, figure.high)
     verdict = UNKNOWN
     if worst is not None and (worst >= limit if at_least else worst <= limit):

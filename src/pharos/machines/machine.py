@@ -1,5 +1,6 @@
 """Machine: what a device can do at most, each figure with its source; unknowns stay unknown."""
 
+import re
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,10 @@ class Machine:
     links: dict[str, Any] = field(default_factory=dict)
     max_W: Known
     idle_W: Known
+    # What the maker allows, where a user's cap stands in max_W; what it holds for long, where that is less.
+    rated_W: Known | None = None
+    sustained_W: Known | None = None
+    process_nm: Known | None = None
     price_usd: Known
     rent_usd_per_hour: Known = field(default_factory=lambda: _missing("rent"))
     notes: str = ""
@@ -126,6 +131,8 @@ class Machine:
                     d: replace(p, ops_per_s=_scaled(p.ops_per_s, scale, where))
                     for d, p in machine.peaks.items()
                 })  # fmt: skip
+            if name == "max_W":
+                machine = replace(machine, rated_W=machine.rated_W or machine.max_W)
             machine = replace(machine, **{name: given})
         return machine
 
@@ -245,6 +252,23 @@ def read_machine(document: Document) -> Machine:
     return _Reader(document).machine()
 
 
+# Names of processes that say no nanometres.
+_PROCESSES = {"N3B": 3, "N5": 5, "N5P": 5, "4N": 5, "4NP": 5, "INTEL 7": 10, "N7": 7}
+
+
+def _node(data: dict[str, Any], path: str) -> Known:
+    """The process in nm, as its maker names it."""
+    told = data.get("process")
+    text = str((told.get("value") if isinstance(told, dict) else told) or "")
+    found = re.search(r"(\d+) ?nm", text)
+    named = next((nm for name, nm in _PROCESSES.items() if re.search(rf"\b{name}\b", text.upper())), None)
+    size = float(found[1]) if found else named
+    if not size:
+        return _missing(f"process of {data['id']}")
+    source = told.get("source") if isinstance(told, dict) else None
+    return Known(value=float(size), evidence=spec(", ".join(map(str, source or [path]))))
+
+
 class _Reader:
     """Turns a machine document into a Machine, naming the line of what is wrong."""
 
@@ -342,6 +366,8 @@ class _Reader:
             links=self.section("links"),
             max_W=self.known("maximum power", "W", "power", "max_W"),
             idle_W=self.known("idle power", "W", "power", "idle_W"),
+            sustained_W=self.known("sustained power", "W", "power", "sustained_W"),
+            process_nm=_node(self.data, self.document.path),
             price_usd=self.known("price", "1", "price", "usd") if usd is not None else _missing("price"),
             rent_usd_per_hour=self._rent(),
             notes=str(data.get("notes") or ""),

@@ -65,9 +65,16 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyModel:
-    """Dynamic energy per operation and byte at the board, and constant power.
+    """Dynamic energy per operation and byte at the board, and constant power while it computes.
 
     P = min(max_W, constant_W + flops/s x compute + bytes/s x data).
+
+    Args:
+        compute_J_per_flop: of matrix units, by type; types that are not there are scaled from fp16.
+        vector_J_per_flop: of vector units in fp32; None where not told apart.
+        data_J_per_byte, cache_J_per_byte: of the main memory, and of the last cache on the chip.
+        node_nm: the process of the board that was measured; None where it needs no scaling to this one.
+        memory: memory technology of the board that was measured.
     """
 
     compute_J_per_flop: dict[str, float]
@@ -75,6 +82,10 @@ class EnergyModel:
     constant_W: float | None
     error: float
     evidence: Evidence
+    cache_J_per_byte: float | None = None
+    vector_J_per_flop: float | None = None
+    node_nm: float | None = None
+    memory: str | None = None
 
 
 # Classes that run as another where a profile tells them not apart.
@@ -170,14 +181,22 @@ def _energy(data: dict[str, Any]) -> EnergyModel:
             evidence=Evidence(kind=Kind(data["known"]), where=str(data["source"]), error=error),
         )
     row = board_energy(data["row"])
-    per_flop = float(row["fp16_matrix_J_per_flop"])
-    where = f"{table('energy')['gpu_system_level']['source']}: {data['source']}"
+    published = f"{table('energy')['gpu_system_level']['source']}: {data.get('source', data['row'])}"
+    rows = f", {data['rows']} rows" if data.get("rows") else ""
+    per_flop = float(data.get("compute_J_per_flop", row["fp16_matrix_J_per_flop"]))
     return EnergyModel(
         compute_J_per_flop={"fp16": per_flop, "bf16": per_flop},
-        data_J_per_byte=8 * float(row["hbm_J_per_bit"]),
-        constant_W=row.get("constant_power_W"),
+        data_J_per_byte=float(data.get("data_J_per_byte", 8 * float(row["hbm_J_per_bit"]))),
+        constant_W=data.get("constant_W", row.get("constant_power_W")),
         error=error,
-        evidence=Evidence(kind=Kind(data["known"]), where=where, error=error),
+        evidence=Evidence(
+            kind=Kind(data["known"]), where=str(data.get("fitted_on") or published) + rows, error=error
+        ),
+        cache_J_per_byte=8 * float(row["l2_J_per_bit"]),
+        # an fp32 operation moves half the bits of an fp64 one
+        vector_J_per_flop=float(row["fp64_vector_J_per_flop"]) / 2,
+        node_nm=data.get("node_nm"),
+        memory=data.get("memory"),
     )
 
 

@@ -1,14 +1,17 @@
-"""Energy: dynamic energy per operation and per byte, plus constant power over time."""
+"""Energy: what operations and bytes cost by type and memory level, plus constant power over time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pharos.machines.machine import Machine
 from pharos.machines.profile import Profile
-from pharos.predict.kernel import compute_dtype
+from pharos.predict.clock import limit_of, voltage
+from pharos.predict.kernel import TRANSCENDENTAL_FLOPS, compute_dtype
+from pharos.predict.prices import Prices, prices_of
 from pharos.quantity.dtypes import Precision
-from pharos.quantity.evidence import Figure, assumed, banded, unknown_figure
-from pharos.quantity.sizes import Size, minimum
+from pharos.quantity.evidence import Evidence, Figure, banded, unknown_because, unknown_figure
+from pharos.quantity.sizes import Size, is_array, minimum
 
 if TYPE_CHECKING:
     from pharos.predict.estimate import Operation
@@ -16,64 +19,130 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Energy:
-    """Joules of one step by cause.
+    """Joules by cause, of one step or of one kernel over all its runs.
 
     Args:
-        compute_J: arithmetic; data_J: bytes to and from memory; static_J: constant power x time.
+        compute_J: arithmetic; data_J: bytes to and from memory and cache; static_J: constant power x time.
+        clock: fraction of the clock that a power cap leaves; 1 without one.
     """
 
     compute_J: Size
     data_J: Size
     static_J: Size
     error: float
+    clock: Size = 1.0
+
+    @property
+    def total_J(self) -> Size:  # noqa: N802 (SI unit)
+        """All of it."""
+        return self.compute_J + self.data_J + self.static_J
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The figure and its parts; parts are None when unknown."""
+    """The figure and its parts; parts are None when unknown.
+
+    Args:
+        operations: of each kernel, in their order.
+    """
 
     figure: Figure
     parts: Energy | None
+    operations: "tuple[Energy | None, ...]" = ()
+
+
+def static_of(machine: Machine, prices: Prices) -> tuple[float | None, Evidence]:
+    """Watts that are drawn whatever runs, while it runs: the fit's constant, else the idle power."""
+    if prices.constant_W is not None:
+        return prices.constant_W, prices.evidence[0]
+    if machine.idle_W:
+        return machine.idle_W.value, machine.idle_W.evidence
+    return None, unknown_because(f"idle power of {machine.id} is not in the catalogue")
 
 
 def energy_of(
-    operations: "tuple[Operation, ...]", latency: Size, machine: Machine, profile: Profile,
-    precision: Precision,
+    operations: "Sequence[Operation]", latency: Size, machine: Machine, profile: Profile,
+    precision: Precision, clock: Size = 1.0,
 ) -> Result:  # fmt: skip
-    """E = flops x e_op + bytes x e_byte + constant power x time, at most max power x time.
+    """E = MACs x e_mac + other operations x e_op + bytes x e_level + constant power x time.
 
-    The form and the board-level constants: Antepara et al., SC 2025 (see the profile's source).
+    The power that follows stays below the machine's limit. At the board the form and its constants are those
+    of Antepara et al., SC 2025, or of a fit to the board; without either they are built up from circuits.
+
+    Args:
+        clock: fraction of the clock that a power cap leaves.
     """
-    model = profile.energy
-    if model is None:
-        return Result(
-            unknown_figure("J", f"energy per operation of {machine.id} is not in the catalogue"), None
-        )
-    idle = machine.idle_W.value if machine.idle_W else model.constant_W
-    if idle is None:
+    prices = prices_of(machine, profile, compute_dtype(precision))
+    static, known = static_of(machine, prices)
+    if static is None and prices.level == "board":
         return Result(unknown_figure("J", f"idle power of {machine.id} is not in the catalogue"), None)
-    dtype = compute_dtype(precision)
-    per_flop = model.compute_J_per_flop.get(dtype)
-    error, evidence = model.error, [model.evidence]
-    if per_flop is None:
-        per_flop = model.compute_J_per_flop["fp16"]
-        error = (error**2 + 0.5**2) ** 0.5
-        evidence.append(assumed(f"energy of a {dtype} operation taken as that of fp16", 0.5))
-    compute: Size = 0.0
-    data: Size = 0.0
-    for op in operations:
-        if op.time is None:
-            continue
-        work = op.kernel.work
-        compute = compute + op.kernel.times * per_flop * (
-            2 * (work.macs - work.masked_macs) + work.vector_flops
-        )
-        data = data + op.kernel.times * op.time.traffic_bytes * model.data_J_per_byte
-    static = idle * latency
-    total = compute + data + static
-    if machine.max_W:
-        total = minimum(total, machine.max_W.value * latency)
-    figure = banded(
-        total, "J", error, [*evidence, machine.idle_W.evidence if machine.idle_W else model.evidence]
-    )
-    return Result(figure, Energy(compute_J=compute, data_J=data, static_J=static, error=error))
+    each = tuple(dynamic(op, machine, prices, static or 0.0, clock) for op in operations)
+    compute = sum((e.compute_J for e in each if e), start=0.0)
+    data = sum((e.data_J for e in each if e), start=0.0)
+    rest = (static or 0.0) * latency
+    total = compute + data + rest
+    evidence = [*prices.evidence]
+    if static is not None and known not in evidence:
+        evidence.append(known)
+    # constant power is known better than what moves: errors weigh by their parts
+    error = prices.error
+    most = limit_of(machine, clock)
+    if most is not None:
+        limit = most * latency
+        share = minimum(limit / total, 1.0) if is_array(total) or total else 1.0
+        each = tuple(e and _scaled(e, share) for e in each)
+        compute, data, rest = compute * share, data * share, rest * share
+        total = minimum(total, limit)
+    parts = Energy(compute_J=compute, data_J=data, static_J=rest, error=error, clock=clock)
+    return Result(banded(total, "J", error, evidence), parts, each)
+
+
+def _scaled(energy: Energy, share: Size) -> Energy:
+    return Energy(compute_J=energy.compute_J * share, data_J=energy.data_J * share,
+                  static_J=energy.static_J * share, error=energy.error, clock=energy.clock)  # fmt: skip
+
+
+def dynamic(
+    op: "Operation",
+    machine: Machine,
+    prices: Prices,
+    static_W: float,  # noqa: N803
+    clock: Size = 1.0,
+) -> Energy | None:
+    """Joules of one kernel over all its runs; None where its time is unknown."""
+    if op.time is None:
+        return None
+    work, times = op.kernel.work, op.kernel.times
+    other = work.vector_flops + TRANSCENDENTAL_FLOPS * work.transcendentals
+    compute = prices.mac_J * (work.macs - work.masked_macs) + prices.vector_J * other
+    if prices.cycle_J and machine.clock_hz.value:
+        cores = machine.cores.value or 1.0
+        compute = compute + prices.cycle_J * op.time.compute_s * machine.clock_hz.value * cores
+    held = cached(op, machine)
+    memory = op.time.traffic_bytes - held
+    square = voltage(clock) ** 2
+    data = memory * prices.memory_J * (CORE_SHARE * square + 1 - CORE_SHARE) + held * prices.cache_J * square
+    return Energy(
+        compute_J=times * compute * square, data_J=times * data,
+        static_J=times * op.time.latency_s * static_W, error=prices.error, clock=clock,
+    )  # fmt: skip
+
+
+# Of a byte of a GPU's memory, the part that is spent on the chip itself, which its voltage scales: control,
+# of 13.1 pJ a bit of the A100 (Antepara et al., SC 2025).
+CORE_SHARE = 8.47 / 13.11
+
+
+def cached(op: "Operation", machine: Machine) -> Size:
+    """Bytes of a kernel's activations that stay in the last cache: all of them, if they fit into half of it.
+
+    Weights are read once a step and come from memory; so does a cache of keys and values.
+    """
+    room = machine.cache_bytes.value
+    if not room:
+        return 0.0
+    moved = op.kernel.traffic
+    active = moved.inputs + moved.outputs + moved.workspace
+    if is_array(active):
+        return active * (active <= room / 2)
+    return active if active <= room / 2 else 0.0

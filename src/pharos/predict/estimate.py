@@ -12,10 +12,12 @@ from pharos.passes.fuse import Kernel, Launches, around, launches
 from pharos.passes.fusions import FUSIONS
 from pharos.passes.heap import fresh_pages
 from pharos.passes.memory import Arena, arena, is_numeric
+from pharos.predict.clock import limit_of
 from pharos.predict.compose import Call, calibrated, compose, pace_of
 from pharos.predict.energy import Energy, energy_of
 from pharos.predict.kernel import KernelTime, compute_dtype, kernel_time
 from pharos.predict.memory import Memory, fits_in, memory_of
+from pharos.predict.power import bound_by_power, clock_under_cap, slowed
 from pharos.predict.runtimes import (
     OTHER_RUNTIME_ERROR,
     RACE,
@@ -25,6 +27,7 @@ from pharos.predict.runtimes import (
     runtime_of,
     settle,
 )
+from pharos.predict.train import Step, held_by, launched_by, with_backward
 from pharos.quantity.evidence import Evidence, Figure, assumed, banded, counted, merge, unknown_figure
 from pharos.quantity.sizes import Size, is_array, is_int, minimum
 
@@ -61,6 +64,9 @@ class Estimate:
         relieved_s: where a host dispatches to a GPU, seconds of the same kernels as a recorded graph.
         fits: None when the capacity is unknown.
         arena: where a microcontroller's runtime would place the activations; None elsewhere.
+        energies: joules of each of the operations, in their order; empty where unknown.
+        clock: fraction of its clock at which the machine stays under a power cap; 1 without one.
+        step: the training step that was asked for; None for a forward pass.
     """
 
     model: str
@@ -86,6 +92,9 @@ class Estimate:
     idle_s: Size | None = None
     relieved_s: Size | None = None
     arena: Arena | None = None
+    energies: tuple[Energy | None, ...] = ()
+    clock: Size = 1.0
+    step: Step | None = None
 
     @property
     def throughput_per_s(self) -> Size | None:
@@ -102,7 +111,7 @@ class Estimate:
         watts = self.energy.value / self.latency.value
         error = self.energy_parts.error if self.energy_parts else 0.3
         figure = banded(watts, "W", error, self.energy.evidence)
-        limit = self.machine.max_W.value
+        limit = limit_of(self.machine, self.clock)
         # no board draws more than its limit for long, whatever the band says
         return figure if limit is None else replace(figure, high=minimum(figure.high, limit))
 
@@ -139,7 +148,7 @@ class Estimate:
 
 def predict(
     graph: Graph, machine: Machine, workload: Workload, *, model: str = "", runtime: str | None = None,
-    profile: Profile | None = None,
+    profile: Profile | None = None, step: Step | None = None,
 ) -> Estimate:  # fmt: skip
     """Predicts one step of a graph on a machine; sizes may be arrays, then so are the results.
 
@@ -148,6 +157,7 @@ def predict(
         runtime: a name of `predict.runtimes.RUNTIMES`; by default the one that the machine's efficiencies
             were fitted with, or its kind's.
         profile: efficiency curves; the catalogue's for the machine by default, or its calibration's.
+        step: a training step of the graph, instead of a forward pass.
 
     Raises:
         UnknownName: no such runtime. InputError: it does not run on the machine.
@@ -169,6 +179,10 @@ def predict(
     # a microcontroller has no allocator: what counts is the block its runtime places tensors in
     placed = arena(graph) if machine.kind == "mcu" and is_numeric(graph) else None
     memory = memory_of(counts, machine, chosen.name, placed)
+    if step is not None:
+        operations = with_backward(operations, counts, step, machine, profile, graph.precision)
+        launched = launched_by(launched, operations)
+        memory = held_by(step, memory)
     fits = fits_in(memory, machine)
     samples = graph.meta.get("tokens", 1) * workload.batch
     if any(op.time is None for op in operations) or not operations:
@@ -178,17 +192,25 @@ def predict(
             operations=operations, latency=unknown_figure("s", why), energy=unknown_figure("J", why),
             energy_parts=None, memory=memory, fits=fits, shares={},
             binding="memory-capacity" if fits is False else "unknown", regime="unknown", compute_s=None,
-            data_s=None, overhead_s=None, samples=samples, arena=placed,
+            data_s=None, overhead_s=None, samples=samples, arena=placed, step=step,
         )  # fmt: skip
+
+    def called(operations: tuple[Operation, ...]) -> Call:
+        times = [op.time for op in operations if op.time is not None]
+        if machine.calibration:
+            return calibrated(launched, times, counts, profile.runtimes.get(chosen.name, {}), machine)
+        return _composed(launched, times, chosen, machine, profile)
+
+    call = called(operations)
+    clock = clock_under_cap(operations, machine, profile, graph.precision, lambda ops: called(ops).latency_s)
+    if is_array(clock) or clock != 1.0:
+        operations = slowed(operations, clock)
+        call = called(operations)
     times = [(op.kernel.times, op.time) for op in operations if op.time is not None]
     compute, data = sum(n * t.compute_s for n, t in times), sum(n * t.data_s for n, t in times)
-    if machine.calibration:
-        host = profile.runtimes.get(chosen.name, {})
-        call = calibrated(launched, [t for _, t in times], counts, host, machine)
-    else:
-        call = _composed(launched, times, chosen, machine, profile)
     races = chosen.composes == RACE and machine.kind == "gpu"
-    relieved = _composed(launched, times, RUNTIMES[RELIEF], machine, profile).latency_s if races else None
+    alone = [t for _, t in times]
+    relieved = _composed(launched, alone, RUNTIMES[RELIEF], machine, profile).latency_s if races else None
     between = call.latency_s - call.device_s
     latency = call.latency_s
     overhead = sum(n * (t.overhead_s + t.serial_s) for n, t in times) + between
@@ -200,12 +222,12 @@ def predict(
         evidence += settle(chosen, machine, profile).evidence
     error, strange = _stranger(chosen, profile, machine, call)
     evidence += strange
-    energy = energy_of(operations, latency, machine, profile, graph.precision)
+    energy = energy_of(operations, latency, machine, profile, graph.precision, clock)
     uncounted = counts.uncounted
     figure = banded(latency, "s", error, evidence)
     if uncounted:
         figure = unknown_figure("s", f"operators not counted: {', '.join(uncounted[:4])}", low=figure.low)
-    binding = _largest(shares)
+    binding = bound_by_power(_largest(shares), clock)
     regime = _regime(operations, machine, graph) or _largest(
         {k: shares[k] for k in ("compute", "memory-bandwidth")}
     )
@@ -217,14 +239,15 @@ def predict(
         binding="memory-capacity" if fits is False else binding, regime=regime, compute_s=compute,
         data_s=data, overhead_s=overhead, samples=samples, host_s=call.host_s, device_s=call.device_s,
         idle_s=call.idle_s, relieved_s=relieved, arena=placed,
+        energies=energy.operations, clock=clock, step=step,
     )  # fmt: skip
 
 
 def _composed(
-    launched: Launches, times: list[tuple[Size, KernelTime]], chosen: Runtime, machine: Machine,
+    launched: Launches, times: list[KernelTime], chosen: Runtime, machine: Machine,
     profile: Profile,
 ) -> Call:  # fmt: skip
-    return compose(launched, [t for _, t in times], chosen, settle(chosen, machine, profile), machine)
+    return compose(launched, times, chosen, settle(chosen, machine, profile), machine)
 
 
 def _page_s(chosen: Runtime, machine: Machine, profile: Profile) -> float:

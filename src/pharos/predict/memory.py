@@ -1,5 +1,6 @@
 """Memory of an estimate: what a step holds on a machine at its peak, part by part."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,18 @@ from pharos.passes.allocator import replay
 from pharos.passes.eager import eager
 from pharos.passes.held import HELD, Held
 from pharos.passes.memory import Arena, Liveness, liveness
-from pharos.quantity.evidence import Evidence, assumed, counted, unknown_because
+from pharos.quantity.evidence import Evidence, assumed, counted, spec, unknown_because
 from pharos.quantity.sizes import Size, is_array, is_int
 
 # What a CUDA context and its libraries hold on a GPU beside every tensor. Source: public reports of
-# 0.3 to 0.6 GB for the context, 4 to 32 MiB for cuBLAS; taken in the middle.
+# 0.3 to 0.6 GB since CUDA 11.7 loads kernels as they are needed (pytorch issue 107667); taken in the middle.
+# Before that it was 0.7 to 1.7 GB (pytorch issue 55277).
 GPU_CONTEXT_BYTES = 450_000_000
+# What PyTorch sets aside for cuBLAS at its first product: 4096 KiB x 2 + 16 KiB x 8, 4096 KiB x 8 on Hopper
+# and data-centre Blackwell. Source: PyTorch, aten/src/ATen/cuda/CublasHandlePool.cpp, unless
+# CUBLAS_WORKSPACE_CONFIG says otherwise.
+CUBLAS_BYTES, CUBLAS_BYTES_HOPPER = 8_519_680, 33_554_432
+_HOPPER = re.compile(r"_(gh200|h100|h200|h800|h20|b100|b200|gb200)(_|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +33,9 @@ class Memory:
         weights: parameters and buffers as stored.
         activations_peak: the largest set of live activations, inputs and outputs included.
         kv_cache, state: kept between calls, for attention and for recurrences.
-        workspace: scratch at the peak beyond the activations.
+        workspace: scratch at the peak beyond the activations, and what libraries set aside.
+        optimizer: of a training step, the optimiser's state and wide copies of parameters.
+        gradients: of a training step, at its peak.
         runtime: what the device's own software holds (GPU context); assumed.
         rounding: what an allocator adds by rounding tensors up to blocks.
         unused: what an allocator set aside and no tensor is in: allocated but not reserved.
@@ -41,6 +50,7 @@ class Memory:
     workspace: Size
     optimizer: Size
     runtime: Size
+    gradients: Size = 0
     rounding: Size = 0
     unused: Size = 0
     peak_operator: str = ""
@@ -55,7 +65,7 @@ class Memory:
     def allocated(self) -> Size:
         """What tensors take, rounded as the allocator rounds them."""
         return (self.weights + self.activations_peak + self.kv_cache + self.state + self.workspace
-                + self.optimizer + self.rounding)  # fmt: skip
+                + self.optimizer + self.gradients + self.rounding)  # fmt: skip
 
 
 def memory_of(counts: Count, machine: Machine, runtime: str, placed: Arena | None = None) -> Memory:
@@ -77,6 +87,8 @@ def memory_of(counts: Count, machine: Machine, runtime: str, placed: Arena | Non
     evidence = []
     if on_gpu:
         evidence.append(assumed("CUDA context of 0.3 to 0.6 GB, by public reports"))
+        if cublas_workspace(counts, machine):
+            evidence.append(spec("PyTorch's workspace for cuBLAS, 8.1 MiB, on Hopper 32 MiB"))
     if machine.kind == "mcu":
         evidence.append(unknown_because("the runtime's own code and tables, in flash and SRAM"))
     weights, rounding, unused = counts.weight_bytes + counts.buffer_bytes, 0, 0
@@ -93,7 +105,7 @@ def memory_of(counts: Count, machine: Machine, runtime: str, placed: Arena | Non
             rounding, unused = asked.allocated - asked.requested, asked.reserved - asked.allocated
             evidence.append(counted("rounding of PyTorch's caching allocator: blocks of 512 B, segments of "
                                     "2 and 20 MiB"))  # fmt: skip
-            evidence.append(unknown_because("workspaces that cuDNN and cuBLAS kernels take"))
+            evidence.append(unknown_because("workspaces that cuDNN's kernels take"))
     else:
         live = liveness(counts.graph, in_place=runtime != "eager")
     integers = all(is_int(v) for v in live.live)
@@ -102,7 +114,7 @@ def memory_of(counts: Count, machine: Machine, runtime: str, placed: Arena | Non
         activations_peak=live.peak if placed is None else placed.size,
         kv_cache=kv,
         state=state,
-        workspace=0,
+        workspace=cublas_workspace(counts, machine),
         optimizer=0,
         runtime=GPU_CONTEXT_BYTES if on_gpu else 0,
         rounding=rounding,
@@ -110,6 +122,15 @@ def memory_of(counts: Count, machine: Machine, runtime: str, placed: Arena | Non
         peak_operator=live.peak_step if integers else "",
         evidence=tuple(evidence),
     )
+
+
+def cublas_workspace(counts: Count, machine: Machine) -> int:
+    """Bytes that PyTorch holds for cuBLAS on an NVIDIA GPU once the graph has had a product of matrices."""
+    if machine.kind != "gpu" or machine.vendor != "nvidia":
+        return 0
+    if not any(line.kind in ("linear", "matmul", "bmm") for line in counts.lines):
+        return 0
+    return CUBLAS_BYTES_HOPPER if _HOPPER.search(machine.id) else CUBLAS_BYTES
 
 
 def _pieces(counts: Count, seen: Held) -> list[int]:

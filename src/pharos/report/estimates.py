@@ -3,12 +3,13 @@
 from rich.console import Console
 from rich.text import Text
 
-from pharos.decide.verdict import BROKEN, HOLDS, LimitVerdict, Verdict
+from pharos.decide.verdict import AT_LEAST, BROKEN, HOLDS, LimitVerdict, Verdict
+from pharos.predict.duty import Day
 from pharos.predict.estimate import Estimate, Operation
 from pharos.predict.runtimes import RELIEF, RUNTIMES
-from pharos.quantity.evidence import Figure
 from pharos.quantity.sizes import Size, is_int
 from pharos.quantity.units import fmt
+from pharos.report.energies import band, print_energy
 from pharos.report.rows import parts_of_mcu, workload_row
 from pharos.report.text import grid, pair, share
 
@@ -20,29 +21,26 @@ SHORT = {
 }
 
 
-def band(figure: Figure) -> str:
-    """Value with its 80% band: 123 ms (95 ms to 160 ms)."""
-    if figure.value is None:
-        ends = (("at least", figure.low), ("at most", figure.high))
-        known = " and ".join(f"{word} {fmt(end, figure.unit)}" for word, end in ends if end is not None)
-        return f"unknown, {known}" if known else "unknown"
-    text = fmt(figure.value, figure.unit)
-    if figure.low is None or figure.low is figure.value or figure.low == figure.high:
-        return text
-    return f"{text} ({fmt(figure.low, figure.unit)} to {fmt(figure.high, figure.unit)})"
-
-
 def title(estimate: Estimate) -> str:
     """What was asked, in one line."""
     work = workload_row(estimate)
     context = f", context {work['context']}" if work["context"] else ""
     return (
         f"{estimate.model} on {estimate.machine.id}: {work['phase']}, batch {work['batch']}{context}, "
-        f"{work['precision']}, {work['runtime']}"
+        f"{work['precision']}, {work['runtime']}{_of_step(estimate)}"
     )
 
 
-def print_predict(console: Console, estimate: Estimate, rows: int) -> None:
+def _of_step(estimate: Estimate) -> str:
+    if estimate.step is None:
+        return ""
+    again = estimate.step.checkpointing
+    return f", training step with {estimate.step.optimizer}" + (
+        "" if again == "none" else f", checkpointing {again}"
+    )
+
+
+def print_predict(console: Console, estimate: Estimate, rows: int, daily: Day | None = None) -> None:
     """`pharos predict`: what binds, the figures with their bands, then the slowest kernels."""
     console.print(Text(title(estimate), style="bold"))
     pair(console, "binds", f"{estimate.binding}{_distance(estimate)}")
@@ -51,7 +49,7 @@ def print_predict(console: Console, estimate: Estimate, rows: int) -> None:
     if estimate.throughput_per_s is not None:
         what = "tokens" if "tokens" in estimate.count.graph.meta else "samples"
         pair(console, "throughput", f"{fmt(estimate.throughput_per_s)} {what}/s")
-    pair(console, "energy", f"{band(estimate.energy)}  [{estimate.energy.level}]")
+    print_energy(console, estimate, daily)
     _memory(console, estimate)
     if estimate.compute_s is not None:
         terms = (
@@ -104,12 +102,15 @@ def _memory(console: Console, estimate: Estimate) -> None:
         ("activations", memory.activations_peak),
         ("KV cache", memory.kv_cache),
         ("state", memory.state),
+        ("optimizer", memory.optimizer),
+        ("gradients", memory.gradients),
+        ("workspace", memory.workspace),
         ("rounding to blocks", memory.rounding),
         ("set aside unused", memory.unused),
         ("GPU context (assumed)", memory.runtime),
     )
     pair(console, "", ", ".join(f"{label} {fmt(value, 'B')}" for label, value in parts if _some(value)))
-    if estimate.runtime == "eager" and memory.peak_operator:
+    if (estimate.runtime == "eager" or _some(memory.gradients)) and memory.peak_operator:
         pair(console, "", f"peak at {memory.peak_operator}; {'; '.join(map(str, memory.evidence))}")
     _arena(console, estimate)
 
@@ -140,6 +141,7 @@ def _roofline(console: Console, estimate: Estimate) -> None:
 def _kernels(console: Console, estimate: Estimate, rows: int) -> None:
     known = [op for op in estimate.operations if op.time is not None]
     ordered = sorted(known, key=lambda op: -float(op.total_s or 0))
+    joules = {id(op): e for op, e in zip(estimate.operations, estimate.energies, strict=False) if e}
     cells = []
     for op in ordered[:rows]:
         time, n = op.time, op.kernel.times
@@ -153,6 +155,7 @@ def _kernels(console: Console, estimate: Estimate, rows: int) -> None:
                 share(op.total_s, estimate.latency.value),
                 fmt(time.compute_s * n, "s"),
                 fmt(time.data_s * n, "s"),
+                fmt(joules[id(op)].total_J, "J") if id(op) in joules else "-",
                 fmt(flops / moved) if moved and flops else "-",
                 _limit(op),
             ]
@@ -164,6 +167,7 @@ def _kernels(console: Console, estimate: Estimate, rows: int) -> None:
         ("share", "right"),
         ("compute", "right"),
         ("data", "right"),
+        ("energy", "right"),
         ("FLOP/B", "right"),
         ("limit", "left"),
     ]
@@ -254,7 +258,7 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
             [
                 limit.name,
                 band(limit.figure),
-                f">= {allowed}" if limit.name == "throughput" else allowed,
+                f">= {allowed}" if limit.name in AT_LEAST else allowed,
                 _margin(limit),
                 Text(limit.verdict, style=STYLES.get(limit.verdict, "bold yellow")),
             ]

@@ -1,11 +1,14 @@
 """Rows: the one place that turns a result into named columns; JSON keys and table columns are these."""
 
+from itertools import zip_longest
 from typing import Any
 
 from pharos.graph.count import Count, Line
 from pharos.machines.machine import Known, Machine
 from pharos.passes.depth import depth as critical_path
 from pharos.passes.memory import Arena
+from pharos.predict.duty import Day
+from pharos.predict.energy import Energy
 from pharos.predict.estimate import Estimate, Operation
 from pharos.predict.kernel import compute_dtype
 from pharos.predict.memory import sram_and_flash
@@ -144,9 +147,12 @@ def runtime_row(estimate: Estimate) -> dict[str, Any]:
 def memory_row(estimate: Estimate) -> dict[str, Any]:
     """Bytes by use."""
     memory = estimate.memory
-    keys = ("weights", "activations_peak", "kv_cache", "state", "workspace", "optimizer", "rounding",
-            "allocated", "unused", "runtime", "total")  # fmt: skip
+    keys = ("weights", "activations_peak", "kv_cache", "state", "workspace", "optimizer", "gradients",
+            "rounding", "allocated", "unused", "runtime", "total")  # fmt: skip
     row = {key: plain(getattr(memory, key)) for key in keys}
+    if estimate.machine.kind == "mcu":
+        sram, flash = sram_and_flash(memory)
+        row |= {"flash": plain(flash), "sram": plain(sram)}
     return row | {"peak_at": memory.peak_operator or None,
                   "evidence": [evidence_row(e) for e in memory.evidence]}  # fmt: skip
 
@@ -189,7 +195,7 @@ def _sum(values: list[Size]) -> Size:
     return total
 
 
-def operation_row(op: Operation, estimate: Estimate) -> dict[str, Any]:
+def operation_row(op: Operation, estimate: Estimate, energy: Energy | None = None) -> dict[str, Any]:
     """One kernel of an estimate, over all its runs."""
     times, time = op.kernel.times, op.time
     row = {
@@ -207,7 +213,11 @@ def operation_row(op: Operation, estimate: Estimate) -> dict[str, Any]:
         "overhead_s": None,
         "binding": None,
         "level": "unknown",
-    }
+        "energy_J": energy and {
+            "value": plain(energy.total_J), "compute": plain(energy.compute_J), "data": plain(energy.data_J),
+            "static": plain(energy.static_J),
+        },
+    }  # fmt: skip
     if time is not None:
         parts = {
             "compute": time.compute_s, "memory-bandwidth": time.data_s, "overhead": time.overhead_s,
@@ -225,8 +235,20 @@ def operation_row(op: Operation, estimate: Estimate) -> dict[str, Any]:
     return row
 
 
-def predict_row(estimate: Estimate) -> dict[str, Any]:
-    """What `pharos predict --json` prints."""
+def duty_row(found: Day) -> dict[str, Any]:
+    """A day of a duty cycle."""
+    return {
+        "runs_per_day": plain(found.runs), "busy": plain(found.busy), "keeps_up": plain(found.keeps_up),
+        "energy_per_run_J": figure_row(found.run),
+        "energy_per_day_J": figure_row(found.energy),
+        "idle_per_day_J": plain(found.idle_J), "average_power_W": figure_row(found.power),
+        "battery_life_s": found.battery and figure_row(found.battery),
+        "evidence": [evidence_row(e) for e in found.energy.evidence],
+    }  # fmt: skip
+
+
+def predict_row(estimate: Estimate, daily: Day | None = None) -> dict[str, Any]:
+    """What `pharos predict --json` prints; with the day of a duty cycle where one was asked for."""
     parts = estimate.energy_parts
     causes = {}
     if parts is not None:
@@ -244,6 +266,7 @@ def predict_row(estimate: Estimate) -> dict[str, Any]:
         "throughput_per_s": plain(estimate.throughput_per_s),
         "energy_J": figure_row(estimate.energy) | causes,
         "power_W": figure_row(estimate.power_W),
+        "clock": plain(estimate.clock),
         "memory_bytes": memory_row(estimate),
         "capacity_bytes": plain(estimate.machine.capacity_bytes.value),
         "fits": plain(estimate.fits),
@@ -265,10 +288,13 @@ def predict_row(estimate: Estimate) -> dict[str, Any]:
         "totals": totals_row(estimate.count),
         "uncounted": list(estimate.count.uncounted),
         "evidence": [evidence_row(e) for e in estimate.evidence],
-        "operators": [operation_row(op, estimate) for op in estimate.operations],
+        "operators": [operation_row(op, estimate, energy)
+                      for op, energy in zip_longest(estimate.operations, estimate.energies)],
     }  # fmt: skip
     if estimate.machine.kind == "mcu":
         row |= parts_of_mcu(estimate)
+    if daily is not None:
+        row["duty"] = duty_row(daily)
     if estimate.arena is not None:
         row["arena"] = arena_row(estimate.arena)
     context = row["workload"]["context"]
