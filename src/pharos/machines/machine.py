@@ -108,7 +108,7 @@ class Machine:
     def but(self, changes: dict[str, float], where: str) -> "Machine":
         """The same machine with figures of the user's own, e.g. ``{"power.idle_W": 0.9}``.
 
-        Clock changes scale the peaks with them.
+        Clock changes scale the peaks with them; a power cap lowers the clock where it must.
 
         Raises:
             UnknownName: a figure that cannot be overridden.
@@ -131,7 +131,8 @@ class Machine:
                     d: replace(p, ops_per_s=_scaled(p.ops_per_s, scale, where))
                     for d, p in machine.peaks.items()
                 })  # fmt: skip
-            if name == "max_W":
+            # a maximum that nobody knew is told; one where it is known, and every cap, holds it down
+            if name == "max_W" and (machine.max_W or key == "power.cap_W"):
                 machine = replace(machine, rated_W=machine.rated_W or machine.max_W)
             machine = replace(machine, **{name: given})
         return machine
@@ -151,6 +152,7 @@ OVERRIDES = {
     "memory.bandwidth": ("bandwidth_bytes_per_s", "B/s"),
     "power.idle_W": ("idle_W", "W"),
     "power.max_W": ("max_W", "W"),
+    "power.cap_W": ("max_W", "W"),
 }
 
 # Sections a machine file may have.

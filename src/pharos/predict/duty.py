@@ -74,7 +74,7 @@ def day(latency: Figure, energy: Figure, machine: Machine, duty: Duty) -> Day:
     """A day: n runs at their energy, waking up n times, and the idle power for the rest of it.
 
     J a day = n (E + E_wake) + P_idle (86,400 s - n t). Without an idle power the total is unknown, and what
-    the runs take is its lower bound. The band is that of the runs' energy; the time between follows the latency.
+    the runs take is its lower bound. The band is that of the runs' energy alone.
 
     Raises:
         InputError: the duty cycle needs a latency that is not known.

@@ -1,7 +1,7 @@
 """Energy: what operations and bytes cost by type and memory level, plus constant power over time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pharos.machines.machine import Machine
@@ -84,7 +84,6 @@ def energy_of(
     evidence = [*prices.evidence]
     if static is not None and known not in evidence:
         evidence.append(known)
-    # constant power is known better than what moves: errors weigh by their parts
     error = prices.error
     most = limit_of(machine, clock)
     if most is not None:
@@ -94,7 +93,12 @@ def energy_of(
         compute, data, rest = compute * share, data * share, rest * share
         total = minimum(total, limit)
     parts = Energy(compute_J=compute, data_J=data, static_J=rest, error=error, clock=clock)
-    return Result(banded(total, "J", error, evidence), parts, each)
+    figure = banded(total, "J", error, evidence)
+    if prices.level == "device" and static is not None:
+        # what the board draws when idle is known: only the rest is as wide as the tables
+        moving = banded(compute + data, "J", error, evidence)
+        figure = replace(figure, low=rest + moving.low, high=rest + moving.high)
+    return Result(figure, parts, each)
 
 
 def _scaled(energy: Energy, share: Size) -> Energy:

@@ -108,9 +108,9 @@ class Estimate:
             # between idle and the board's limit, as far as those are known
             idle, limit = self.machine.idle_W.value, self.machine.max_W.value
             return Figure(value=None, unit="W", evidence=self.energy.evidence, low=idle, high=limit)
-        watts = self.energy.value / self.latency.value
-        error = self.energy_parts.error if self.energy_parts else 0.3
-        figure = banded(watts, "W", error, self.energy.evidence)
+        t, energy = self.latency.value, self.energy
+        figure = Figure(value=energy.value / t, unit="W", evidence=energy.evidence,
+                        low=energy.low / t, high=energy.high / t)  # fmt: skip
         limit = limit_of(self.machine, self.clock)
         # no board draws more than its limit for long, whatever the band says
         return figure if limit is None else replace(figure, high=minimum(figure.high, limit))

@@ -171,6 +171,9 @@ def _kernels(console: Console, estimate: Estimate, rows: int) -> None:
         ("FLOP/B", "right"),
         ("limit", "left"),
     ]
+    if console.width < 100:
+        # a narrow table leaves out what the times already tell
+        columns, cells = [c for c in columns if c[0] != "share"], [r[:3] + r[4:] for r in cells]
     grid(console, columns, cells)
     if len(ordered) > rows:
         rest = sum(float(op.total_s or 0) for op in ordered[rows:])

@@ -85,7 +85,7 @@ def predict(
     work = asked(batch, context, precision, prefill, decode)
     chosen, machine = load(model, sizes(dim), shapes(input)), find_machine(on, threads)
     figures = {
-        "power.max_W": _positive(power_cap, "W", "--power-cap"),
+        "power.cap_W": _positive(power_cap, "W", "--power-cap"),
         "power.idle_W": _positive(idle, "W", "--idle"),
     }
     given = {key: value for key, value in figures.items() if value is not None}
