@@ -230,3 +230,14 @@ def test_workspaces_of_cublas():
     """8,519,680 bytes, as a user of PyTorch found in a snapshot (discuss.pytorch.org 178671); 32 MiB on Hopper."""
     for on, size in ((A100, 8_519_680), (H100, 2**25), ("cortex-a53", 0)):
         assert pharos.predict("gpt2-small", on=on).memory.workspace == size
+
+
+def test_rows_of_a_microcontroller_tell_flash_and_sram_apart():
+    from pharos.report.rows import predict_row
+
+    row = predict_row(pharos.predict("ds_cnn_s", on="stm32l4r5_cortex_m4", precision="int8"))
+    held = row["memory_bytes"]
+    assert held["flash"] == held["weights"]
+    assert held["sram"] == held["total"] - held["weights"] == row["arena"]["size_bytes"]
+    energies = [op["energy_J"]["value"] for op in row["operators"]]
+    assert sum(energies) == pytest.approx(row["energy_J"]["value"], rel=1e-3)
