@@ -186,7 +186,7 @@ def test_a_duty_cycle_is_one_thing():
     assert not day(seconds(10), joules(1), find_machine("rpi4"), Duty(every_s=1)).keeps_up
 
 
-def trained(optimizer="adamw", checkpointing="none", batch=4, on=H100):
+def trained(optimizer="adamw", checkpointing="none", batch=4, on=H100, runtime="compiled"):
     from pharos.convert.load import load
     from pharos.convert.training import train
     from pharos.predict.estimate import predict
@@ -198,7 +198,10 @@ def trained(optimizer="adamw", checkpointing="none", batch=4, on=H100):
         training=train(model, work, optimizer, checkpointing, graph=graph), optimizer=optimizer,
         checkpointing=checkpointing,
     )  # fmt: skip
-    return predict(graph, find_machine(on), work, step=step), predict(graph, find_machine(on), work)
+    asked = {"runtime": runtime}
+    return predict(graph, find_machine(on), work, step=step, **asked), predict(
+        graph, find_machine(on), work, **asked
+    )
 
 
 def test_a_training_step_takes_three_passes_and_an_update():
@@ -211,6 +214,13 @@ def test_a_training_step_takes_three_passes_and_an_update():
     parameters = forward.count.parameters
     assert update.time.traffic_bytes == pytest.approx(parameters * (2 + 2 * (2 + 4 + 8)), rel=0.01)
     assert update.total_s > update.time.traffic_bytes / 3.35e12
+
+
+def test_an_eager_training_step_is_dispatched_whole():
+    for way in ("none", "layers"):
+        step, forward = trained(checkpointing=way, runtime="eager")
+        assert step.host_s > 1.5 * forward.host_s
+        assert step.latency.value >= max(step.host_s, step.device_s)
 
 
 def test_a_training_step_holds_gradients_and_the_optimizer():

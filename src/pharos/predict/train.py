@@ -64,7 +64,7 @@ def with_backward(
 def launched_by(forward: Launches, operations: "Sequence[Operation]") -> Launches:
     """The launches of the step: those of the forward pass, then every other kernel as often as it runs."""
     more = range(len(forward.kernels), len(operations))
-    steps = tuple(Rounds((at,), operations[at].kernel.times) for at in more)
+    steps = tuple(Rounds(count=operations[at].kernel.times, steps=(at,)) for at in more)
     return Launches(tuple(op.kernel for op in operations), (*forward.steps, *steps))
 
 
