@@ -62,7 +62,7 @@ def measured(graph: Graph, runtime: str, threads: int) -> dict[str, Any]:
         for _ in range(2):
             made.call()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        seconds, beats, calls = beside(made.call, pulse, seconds=SECONDS, least=3)
+        seconds, beats, calls = beside(made.call, pulse, seconds=SECONDS, least=3, most=2000, row=0.2)
         faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / calls
     timing, beat = Timing(tuple(seconds)), middle_beat(beats)
     return {

@@ -38,8 +38,8 @@ def test_a_call_is_timed_with_its_pulse():
     pytest.importorskip("torch")
     pulse, calls = Pulse.of(1), []
     seconds, beats, times = beside(lambda: calls.append(1), pulse, seconds=0.0, least=3)
-    assert len(seconds) == len(beats) == 3
+    assert len(seconds) == len(beats) >= 3
     assert times == len(calls)
-    # one before the first
-    assert len(pulse.taken) == 4
+    # one before the first row and one behind each
+    assert len(pulse.taken) == len(set(beats)) + 1
     assert all(b.alone > 0 and b.together > 0 for b in beats)

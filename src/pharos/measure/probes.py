@@ -34,7 +34,7 @@ def probes(seed: int = 0) -> Iterator[Graph]:
     """An endless row of networks, of each kind in turn."""
     rng = Random(seed)
     kinds = (_plain, _separable, _encoder, _recurrent, _grouped, _dense, _image, _recommender, _bottleneck,
-             _encoder, _recurrent, _tiny, _grouped, _separable, _decoder, _tiny, _plain,
+             _recurrent, _encoder, _tiny, _grouped, _recurrent, _separable, _decoder, _tiny, _plain, _dense,
              _recurrent)  # fmt: skip
     number = 0
     while True:
@@ -82,6 +82,13 @@ def _ended(g: Builder, rng: Random, x: Value) -> Value:
     return g("fc", Linear(x.shape[1], rng.choice((10, 100, 1000))), x)
 
 
+def _pool(rng: Random) -> MaxPool2d | AvgPool2d:
+    """Windows that halve a map or keep its size."""
+    kernel, stride = rng.choice((2, 3, 3, 5)), rng.choice((1, 2, 2))
+    pool = MaxPool2d if rng.random() < 0.7 else AvgPool2d
+    return pool(kernel, stride, (kernel - 1) // 2)
+
+
 def _plain(g: Builder, rng: Random) -> Value:
     """3x3 convolutions with batch norm and ReLU, a residual sum, a pool."""
     x = _image_input(g, rng, _width(rng, 640))
@@ -95,8 +102,7 @@ def _plain(g: Builder, rng: Random) -> Value:
         y = g("add", Add(), y, x)
     y = g("act", Activation(rng.choice(FUNCTIONS)), y)
     if y.shape[2] >= 4:
-        pool = MaxPool2d if rng.random() < 0.7 else AvgPool2d
-        y = g("reduced", pool(rng.choice((2, 3)), 2), y)
+        y = g("reduced", _pool(rng), y)
     return _ended(g, rng, y)
 
 
@@ -112,6 +118,8 @@ def _bottleneck(g: Builder, rng: Random) -> Value:
     y = g("conv3", Conv2d(y.shape[1], wide, 1, bias=False), y)
     y = g("add", Add(), g("norm3", BatchNorm(wide), y), x)
     y = g("relu3", Activation("relu"), y)
+    if rng.random() < 0.4 and y.shape[2] >= 4:
+        y = x = g("reduced", _pool(rng), y)
     if rng.random() < 0.4:
         y = g("cat", Concat(1), y, x)
     return _ended(g, rng, y)
@@ -171,7 +179,7 @@ def _image(g: Builder, rng: Random) -> Value:
     x = g("stem", Conv2d(3, channels, kernel, stride, kernel // 2 if kernel in (3, 7) else 0), x)
     x = g("relu", Activation(rng.choice(("relu", "silu", "hardswish"))), g("norm", BatchNorm(channels), x))
     if x.shape[2] >= 32:
-        x = g("pool", MaxPool2d(3, 2, 1), x)
+        x = g("pool", _pool(rng), x)
         x = _conv(g, rng, "conv", x, 64, 3)
         x = g("relu2", Activation("relu"), g("norm2", BatchNorm(x.shape[1]), x))
     return x
@@ -250,7 +258,7 @@ def _dense(g: Builder, rng: Random) -> Value:
 
 def _recurrent(g: Builder, rng: Random) -> Value:
     """Cells over a sequence."""
-    batch, steps = rng.choice((1, 1, 2, 4, 8, 16)), rng.choice((8, 16, 32, 64, 64, 128, 200))
+    batch, steps = rng.choice((1, 1, 2, 4, 8, 16)), rng.choice((8, 16, 32, 64, 128, 256, 512, 1024))
     narrow, hidden = rng.choice((16, 40, 64, 100, 128, 256, 512)), rng.choice((32, 64, 128, 200, 256, 512))
     while batch * steps * hidden * (narrow + hidden) * 4 > HEAVIEST and steps > 8:
         steps //= 2

@@ -16,6 +16,8 @@ import numpy as np
 READINGS = 3
 # Numbers that one core takes of the work that all cores share, beyond PyTorch's grain of 32,768.
 SHARE = 33_000
+# Seconds of a sample, in calls.
+SAMPLE = 5e-4
 # What is expected of any work before it was timed: it slows as the pulses of one core and of all together do.
 EXPECTED = (0.3, 0.6)
 # Weight of that expectation: as of so many squared logarithms of pulses.
@@ -137,12 +139,20 @@ def steady(
 
 
 def beside(
-    call: Callable[[], Any], pulse: Pulse, *, seconds: float, least: int = 5, most: int = 200
+    call: Callable[[], Any],
+    pulse: Pulse,
+    *,
+    seconds: float,
+    least: int = 5,
+    most: int = 200,
+    row: float = 2e-3,
 ) -> tuple[list[float], list[Beat], int]:
-    """Seconds of a call, one by one or in short rows, the pulse beside each, and how many calls that were.
+    """Seconds of a call, the pulse beside each, and how many calls that were.
 
     Args:
         seconds: to spend; least, most: samples.
+        row: seconds of calls in a row, between two pulses; a pulse asks for memory, which may change what
+            the C library has at hand for the calls after it.
     """
     clock = time.perf_counter
     start = clock()
@@ -151,18 +161,20 @@ def beside(
     start = clock()
     call()
     once = max(min(once, clock() - start), 1e-7)
-    # short calls are taken in rows, so that a pulse is a small part of the time and a row warms itself up
-    times = max(1, min(int(2e-3 / once), 1000))
+    # a sample is long enough for the clock, a row for a pulse to be a small part of it
+    each = max(1, min(int(SAMPLE / once), 1000))
+    samples = max(1, int(row / (each * once)))
     taken: list[float] = []
     beats: list[Beat] = []
     until = clock() + seconds
     before = pulse.beat()
     while len(taken) < least or (clock() < until and len(taken) < most):
-        start = clock()
-        for _ in range(times):
-            call()
-        taken.append((clock() - start) / times)
+        for _ in range(samples):
+            start = clock()
+            for _ in range(each):
+                call()
+            taken.append((clock() - start) / each)
         after = pulse.beat()
-        beats.append(between(before, after))
+        beats += [between(before, after)] * samples
         before = after
-    return taken, beats, times * len(taken) + 2
+    return taken, beats, each * len(taken) + 2
