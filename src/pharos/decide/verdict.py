@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pharos.convert.load import load
+from pharos.decide.advice import Finding, Stated, advise, of_estimate
 from pharos.decide.contract import Contract, read_contract
 from pharos.facts.reading import Document
 from pharos.graph.workload import Workload
@@ -63,6 +64,7 @@ class Verdict:
     model: str
     estimate: Estimate
     limits: tuple[LimitVerdict, ...]
+    network: Model
 
     @property
     def verdict(self) -> str:
@@ -74,6 +76,11 @@ class Verdict:
     def exit_code(self) -> int:
         """0 holds, 1 broken, 3 cannot be told."""
         return EXIT_CODES[self.verdict]
+
+    def advice(self) -> list[Finding]:
+        """What rules find beside the limits, worst first; those that search the catalogue are left out."""
+        stated = Stated(flops=self.contract.limits.flops)
+        return advise(of_estimate(self.network, self.estimate, stated), quick=True)
 
 
 def check_file(path: str | Path, model: Model | None = None) -> Verdict:
@@ -98,8 +105,19 @@ def check_file(path: str | Path, model: Model | None = None) -> Verdict:
     limits = with_remedies(limits, contract, document, estimate, model)
     return Verdict(
         path=str(path), contract=contract, document=document, model=estimate.model, estimate=estimate,
-        limits=tuple(limits),
+        limits=tuple(limits), network=model or model_of(contract, document),
     )  # fmt: skip
+
+
+def model_of(contract: Contract, document: Document, name: str | None = None) -> Model:
+    """The model that a contract names, or another; files lie beside the contract.
+
+    Raises:
+        PharosError: no such model.
+    """
+    name = name or contract.model
+    local = name.endswith((".onnx", ".json")) and not Path(name).is_absolute()
+    return load(str(Path(document.path).parent / name) if local else name, contract.dims)
 
 
 def estimate_of(contract: Contract, document: Document, **changes: Any) -> Estimate:
@@ -118,11 +136,8 @@ def estimate_of(contract: Contract, document: Document, **changes: Any) -> Estim
     runtime = asked.pop("runtime")
     name = changes.get("model", contract.model)
     try:
-        base = Path(document.path).parent
-        given = name if isinstance(name, Model) else None
+        model = name if isinstance(name, Model) else model_of(contract, document, name)
         name = name if isinstance(name, str) else name.name
-        local = name.endswith((".onnx", ".json")) and not Path(name).is_absolute()
-        model = given or load(str(base / name) if local else name, contract.dims)
         work = Workload(**asked)
         graph = model.graph(work)
     except PharosError as error:

@@ -65,12 +65,13 @@ def fit(name: str, width: int) -> str:
 
 def print_show(
     console: Console, model: str, family: str, count: Count, depth: int | None, *, table: bool = True,
-    made_of: str = "", key: Callable[[Line], str] | None = None,
+    made_of: str = "", key: Callable[[Line], str] | None = None, advice: str = "",
 ) -> None:  # fmt: skip
     """`pharos show`: totals with their conventions, then every operator unless `table` is False.
 
     Args:
         made_of: the blocks that were recognised, in words.
+        advice: the worst that rules find, in a line.
         key: what operators are put together by, instead of by the first `depth` parts of their names.
     """
     exactly = "at least " if count.uncounted else ""
@@ -124,6 +125,8 @@ def print_show(
         )
     for note in count.graph.meta.get("notes", ())[:8]:
         pair(console, "note", note)
+    if advice:
+        pair(console, "advice", advice)
     if not table:
         return
     console.print()

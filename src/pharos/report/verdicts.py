@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 from pharos.decide.verdict import BROKEN, HOLDS, Verdict
 from pharos.quantity.evidence import Figure
 from pharos.quantity.units import fmt
+from pharos.report.advice import finding_row
 from pharos.report.rows import evidence_row, plain, workload_row
 
 
@@ -38,6 +39,7 @@ def verdict_row(verdict: Verdict) -> dict[str, Any]:
             }
             for limit in verdict.limits
         ],
+        "advice": [finding_row(f) for f in verdict.advice()],
     }
 
 

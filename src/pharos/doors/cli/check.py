@@ -37,6 +37,7 @@ def check(
         if rows or not problems:
             print_json(rows[0] if len(contracts) == 1 else rows)
     else:
+        from pharos.report.advice import print_quietly
         from pharos.report.estimates import print_verdict
 
         screen = console()
@@ -44,6 +45,7 @@ def check(
             if i:
                 screen.print()
             print_verdict(screen, verdict)
+            print_quietly(screen, verdict.advice())
     if problems:
         raise typer.Exit(2)
     if junit is not None:

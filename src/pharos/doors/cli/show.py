@@ -50,6 +50,9 @@ def show(
     ] = None,
     dim: Dims = None,
     input: Inputs = None,
+    on: Annotated[
+        str | None, typer.Option("--on", "-m", help="A machine that its advice is for, in a line.")
+    ] = None,
     symbolic: Annotated[
         bool,
         typer.Option("--symbolic", help="Formulas in batch and context, or of a family's layer."),
@@ -107,17 +110,31 @@ def show(
         return train_step(chosen, work, optimizer, way, loss, not keep_gradients, counted.graph)
 
     readings = Readings(primitives, lens, stages, (optimizer, checkpointing), step if train else None)
+    advice = []
+    if on is not None:
+        from pharos.decide.advice import in_passing
+
+        advice = in_passing(chosen, counted.graph, work, on, trains=train)
     if json:
         from pharos.report.rows import show_row
 
         row = show_row(chosen.name, family, counted) | recognition_row(found, family)
+        if on is not None:
+            from pharos.report.advice import finding_row
+
+            row["advice"] = [finding_row(f) for f in advice]
         print_json(row | readings.rows(family, counted))
         return
+    told = ""
+    if on is not None:
+        from pharos.report.advice import quietly
+
+        told = quietly(advice)
     from pharos.report.text import print_show
 
     print_show(
         console(), chosen.name, family, counted, depth, table=not readings.asked,
-        made_of=made_of(found, counted), key=grouping(by, found) if by else None,
+        made_of=made_of(found, counted), key=grouping(by, found) if by else None, advice=told,
     )  # fmt: skip
     readings.print(console(), family, counted)
 
