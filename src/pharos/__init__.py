@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pharos.api import advise as advise
     from pharos.api import check as check
     from pharos.api import compare as compare
     from pharos.api import load as load
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pharos.api import show as show
     from pharos.api import summary as summary
     from pharos.api import train as train
+    from pharos.api import why as why
     from pharos.convert.declared import rule as rule
     from pharos.convert.from_torch import trace as trace
     from pharos.convert.to_onnx import to_onnx as to_onnx
@@ -30,7 +32,8 @@ __version__ = "0.1.0"
 
 _NAMES = {
     **dict.fromkeys(
-        ("load", "show", "summary", "predict", "serve", "check", "compare", "train"), "pharos.api"
+        ("advise", "check", "compare", "load", "predict", "serve", "show", "summary", "train", "why"),
+        "pharos.api",
     ),
     "to_onnx": "pharos.convert.to_onnx",
     "to_torch": "pharos.convert.to_torch",
@@ -54,6 +57,7 @@ __all__ = [
     "Work",
     "Workload",
     "__version__",
+    "advise",
     "assert_contract",
     "check",
     "compare",
@@ -69,6 +73,7 @@ __all__ = [
     "trace",
     "train",
     "trainer_callback",
+    "why",
 ]
 
 

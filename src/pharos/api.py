@@ -10,7 +10,9 @@ from pharos.graph.workload import Workload
 from pharos.models.registry import Model
 
 if TYPE_CHECKING:
+    from pharos.decide.advice import Finding
     from pharos.decide.verdict import Verdict
+    from pharos.decide.why import Why
     from pharos.machines.machine import Machine
     from pharos.passes.training import Training
     from pharos.plan.serving import Serving
@@ -114,6 +116,49 @@ def check(path: str | Path) -> "Verdict":
     from pharos.decide.verdict import check_file
 
     return check_file(path)
+
+
+def advise(
+    model: str | Model, on: "str | Machine", *, runtime: str | None = None,
+    dims: dict[str, int] | None = None, stated: "dict[str, Any] | None" = None, **work: Any,
+) -> "list[Finding]":  # fmt: skip
+    """What rules find wrong with a model on a machine, worst first.
+
+    Args:
+        on: a machine's name, its file, or a `Machine`.
+        stated: what only you know, by the fields of `pharos.decide.advice.Stated`: labels, data_range, flops,
+            memory_bytes, trained_on_bytes, devices, trains, attention, convolution.
+        work: batch, context, precision, phase.
+    """
+    from pharos.decide.advice import Stated, case
+    from pharos.decide.advice import advise as findings
+    from pharos.machines.machine import find_machine
+
+    machine = find_machine(on) if isinstance(on, str) else on
+    return findings(case(load(model, dims), machine, Workload(**work), Stated(**(stated or {})), runtime))
+
+
+def why(
+    model: str | Model, on: "str | Machine", *, runtime: str | None = None, devices: int = 1,
+    limits: "dict[str, float | str] | None" = None, dims: dict[str, int] | None = None, **work: Any,
+) -> "Why":  # fmt: skip
+    """What binds a model on a machine, what twice of each resource gives, and what would meet limits.
+
+    Args:
+        on: a machine's name, its file, or a `Machine`.
+        devices: that share every layer of a decoder.
+        limits: latency, throughput, memory, energy or power, as text with units or in SI units.
+        work: batch, context, precision, phase.
+    """
+    from pharos.decide.inverse import read_limits
+    from pharos.decide.why import why as reasons
+    from pharos.machines.machine import find_machine
+
+    machine = find_machine(on) if isinstance(on, str) else on
+    asked = read_limits([f"{name}={value}" for name, value in (limits or {}).items()])
+    return reasons(
+        load(model, dims), machine, Workload(**work), runtime=runtime, devices=devices, limits=asked
+    )
 
 
 def compare(models: list[str], on: list[str], **work: Any) -> "list[Estimate]":

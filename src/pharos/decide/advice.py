@@ -307,6 +307,12 @@ def fact(what: str, value: float, unit: str = "", known: Evidence | None = None)
     return Fact(what=what, value=float(value), unit=unit, known=known or counted())
 
 
+def seconds_of(found: Estimate) -> float:
+    """Seconds of a step of an estimate whose latency is known."""
+    assert found.latency.value is not None
+    return float(found.latency.value)
+
+
 def lighter(before: Estimate, after: Estimate, of: str = "memory") -> Gain:
     """The gain of one estimate over another in memory."""
     known = after.memory.evidence or (counted("weights, live activations, caches"),)

@@ -242,7 +242,8 @@ def _values(model: Model, what: str, grid: Any, base: Estimate, limit: str) -> t
     try:
         found, fits = one(grid)
         if found is not None:
-            return grid, *(np.broadcast_to(np.asarray(v), np.shape(grid)) for v in (found, fits))
+            shape = np.shape(grid)
+            return grid, np.broadcast_to(found, shape), np.broadcast_to(fits, shape)
     except (PharosError, TypeError, ValueError, AssertionError):
         pass
     grid = grid[np.unique(np.linspace(0, len(grid) - 1, COARSE).astype(int))]

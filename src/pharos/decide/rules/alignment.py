@@ -4,21 +4,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from pharos.decide.advice import WORTH, Case, Cost, Finding, Gain, fact, rule, severity
+from pharos.decide.advice import Case, Cost, Finding, Gain, fact, rule, severity
 from pharos.decide.alignment import multiple_of, up_to
 from pharos.graph.count import Line
 from pharos.predict.kernel import compute_dtype
 from pharos.quantity.sizes import is_int
 
-# Share of the time in such products from which the rule speaks, and how many are named. A choice.
-FROM, NAMED = 0.05, 4
+# Shares of the time in such products, and lost to them, from which the rule speaks. A choice.
+FROM, LOST, NAMED = 0.05, 0.005, 4
 
 
 @rule(
     "matrix-alignment",
     when="5% of the time goes to products with an inner or outer size off the multiple of the matrix unit "
     "(16 bytes on tensor cores, the edge of a systolic array)",
-    costs="seconds that the same products take longer than padded ones, or that go to padding; 2% "
+    costs="seconds that the same products take longer than padded ones, or that go to padding; 0.5% "
     "of a step at least",
     remedy="pad the sizes to the next multiple",
     source="NVIDIA, Matrix Multiplication Background; the machine's alignment rule in the catalogue",
@@ -39,8 +39,8 @@ def find(case: Case) -> Iterator[Finding]:
     single = case.alone((line.node, op, (shape,)) for line, (op, shape) in off)
     saved = sum(s.before_s * ln.times - s.after_s * ln.times for ln, s in zip(lines, single, strict=True))
     padding = sum(case.seconds([line]) * (1 - _size(line.node.op) / _size(op)) for line, (op, _) in off)
-    lost = max(saved, padding if saved <= 0 else 0.0)
-    if lost < WORTH * case.latency_s:
+    lost = max(saved, padding)
+    if lost < LOST * case.latency_s:
         return
     lead: Any = lines[0].node.op
     told = "" if saved > 0 else "; no gain is predicted by this machine's curves: measure"

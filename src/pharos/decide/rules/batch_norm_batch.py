@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import gcd, sqrt
 from typing import Any
 
-from pharos.decide.advice import ERROR, NOTE, WARNING, Case, Cost, Finding, fact, rule, severity
+from pharos.decide.advice import ERROR, NOTE, WARNING, Case, Cost, Finding, fact, rule, seconds_of, severity
 from pharos.decide.changes import swapped
 from pharos.graph.count import Line
 from pharos.graph.graph import Node
@@ -86,7 +86,7 @@ def _inference(case: Case, lines: list[Line]) -> Iterator[Finding]:
         found = None if name == case.base.runtime else case.tried(runtime=name)
         if found is not None and not any(op.kernel.lead.kind == "batch_norm" for op in found.operations):
             folding.append(found)
-    best = min(folding, key=lambda f: float(f.latency.value), default=None)
+    best = min(folding, key=lambda f: seconds_of(f), default=None)
     lines = sorted(lines, key=lambda line: -case.seconds([line]))
     moved = sum(line.traffic.total * line.times for line in lines)
     yield Finding(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pharos.decide.advice import MUCH, Case, Cost, Finding, Gain, fact, rule, severity
+from pharos.decide.advice import MUCH, Case, Cost, Finding, Gain, fact, rule, seconds_of, severity
 from pharos.predict.estimate import Estimate
 from pharos.quantity.sizes import is_int
 
@@ -43,9 +43,9 @@ def find(case: Case) -> Iterator[Finding]:
     gain, remedy = None, "a larger batch"
     if found is not None:
         each = found.workload.batch
-        gain = Gain(of="time per sample", before=case.latency_s, after=float(found.latency.value) / each,
+        gain = Gain(of="time per sample", before=case.latency_s, after=seconds_of(found) / each,
                     unit="s", known=found.latency.evidence)  # fmt: skip
-        remedy = f"batches of {each}: a step takes {float(found.latency.value) / case.latency_s:.3g}x as long"
+        remedy = f"batches of {each}: a step takes {seconds_of(found) / case.latency_s:.3g}x as long"
     facts = [
         fact("dense layers with one row", sum(line.times for line in lines)),
         fact("their weights", moved, "B"),
@@ -71,7 +71,7 @@ def _largest(case: Case) -> Estimate | None:
         found = case.tried(workload=case.workload.but(batch=batch))
         if found is None or found.fits is False:
             break
-        if best is not None and float(found.latency.value) > FREE * (case.latency_s or 0):
+        if best is not None and seconds_of(found) > FREE * (case.latency_s or 0):
             break
         best = found
     return best

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pharos.decide.advice import NOTE, WARNING, Case, Cost, Finding, Gain, fact, rule
+from pharos.decide.advice import NOTE, WARNING, Case, Cost, Finding, Gain, fact, rule, seconds_of
 from pharos.decide.changes import LAYERS, longest_stretch, with_shortcuts
 from pharos.quantity.evidence import counted, spec
 
@@ -34,7 +34,7 @@ def find(case: Case) -> Iterator[Finding]:
     normalised = sum(line.times for line in case.lines if "norm" in line.kind) >= run - 1
     cost = ""
     if found is not None and case.latency_s:
-        more = float(found.latency.value) / case.latency_s - 1
+        more = seconds_of(found) / case.latency_s - 1
         cost = f", for {more:.1%} more time" if more > 0.0005 else ", at no predicted cost"
     yield Finding(
         severity=NOTE if normalised and run <= TRAINED else WARNING,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pharos.decide.advice import NOTE, WARNING, Case, Cost, Finding, Gain, fact, rule
+from pharos.decide.advice import NOTE, WARNING, Case, Cost, Finding, Gain, fact, rule, seconds_of
 from pharos.decide.comparables import comparables
 from pharos.predict.estimate import Estimate, predict
 from pharos.quantity.evidence import assumed, counted, spec
@@ -79,4 +79,4 @@ def _convolutional(case: Case) -> Estimate | None:
 def _pace(case: Case, other: Estimate) -> str:
     if other.latency.value is None or not case.latency_s:
         return ""
-    return f"; {float(other.latency.value) / case.latency_s:.2g}x the time here"
+    return f"; {seconds_of(other) / case.latency_s:.2g}x the time here"

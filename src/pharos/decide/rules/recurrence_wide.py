@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pharos.decide.advice import MUCH, Case, Cost, Finding, Gain, fact, rule, severity
+from pharos.decide.advice import MUCH, Case, Cost, Finding, Gain, fact, rule, seconds_of, severity
 from pharos.predict.kernel import compute_dtype, rate_of
 
 # Share of the peak under which most of a machine idles, and batches to try. A choice.
@@ -41,17 +41,17 @@ def find(case: Case) -> Iterator[Finding]:
     half = case.tried(workload=case.workload.but(batch=max(1, batch // 2)))
     told = "one sequence cannot be divided among devices"
     if batch > 1 and half is not None and case.latency_s:
-        faster = case.latency_s / float(half.latency.value)
+        faster = case.latency_s / seconds_of(half)
         facts.append(fact("speed-up of a step by a second device that takes half of the batch", faster, "",
                           half.latency.evidence[0]))  # fmt: skip
         told = f"a second device makes a step {faster:.3g}x as fast"
     found = [f for more in BATCHES if (f := case.tried(workload=case.workload.but(batch=batch * more)))]
     found = [f for f in found if f.fits is not False]
-    best = min(found, key=lambda f: float(f.latency.value) / f.workload.batch, default=None)
+    best = min(found, key=lambda f: seconds_of(f) / f.workload.batch, default=None)
     gain = None
     if best is not None and case.latency_s:
         gain = Gain(of="time per sequence", before=case.latency_s / batch, unit="s",
-                    after=float(best.latency.value) / best.workload.batch,
+                    after=seconds_of(best) / best.workload.batch,
                     known=best.latency.evidence)  # fmt: skip
     yield Finding(
         severity=severity(share),

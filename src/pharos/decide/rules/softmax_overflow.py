@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import log, sqrt
 from typing import Any
 
-from pharos.decide.advice import ERROR, WARNING, Case, Cost, Finding, Gain, fact, rule
+from pharos.decide.advice import ERROR, WARNING, Case, Cost, Finding, Gain, fact, rule, seconds_of
 from pharos.graph.count import Line
 from pharos.quantity.evidence import assumed, spec
 
@@ -32,8 +32,8 @@ def find(case: Case) -> Iterator[Finding]:
     for line in case.lines:
         if line.kind == "attention":
             largest, scaled = _largest(line)
-            op: Any = line.node.op
-            if largest > limit and not (op.softcap and op.softcap <= limit):
+            cap = getattr(line.node.op, "softcap", 0.0)
+            if largest > limit and not 0 < cap <= limit:
                 found.append((largest, scaled, line))
     if not found:
         return
@@ -41,7 +41,7 @@ def find(case: Case) -> Iterator[Finding]:
     largest, scaled, line = found[0]
     op: Any = line.node.op
     other = case.tried(workload=case.workload.but(precision="bf16"))
-    seconds = float(other.latency.value) - case.latency_s if other is not None and case.latency_s else None
+    seconds = seconds_of(other) - case.latency_s if other is not None and case.latency_s else None
     factor = 1 / sqrt(line.node.ins[0].shape[-1]) if op.scale is None else op.scale
     wide = spec("IEEE 754: the largest fp16 is 65504")
     yield Finding(
