@@ -225,6 +225,18 @@ def test_findings_come_worst_first_whatever_is_unknown(model, machine):
     assert all(f.rule in rules() for f in found)
 
 
+def test_a_file_of_a_fixed_batch_is_promised_no_other(tmp_path):
+    pytest.importorskip("onnx")
+    path = tmp_path / "mlp.onnx"
+    pharos.to_onnx(load("mlp").graph(), path)
+    found = finding("dense-at-batch-1", made(str(path), A100, precision="fp16"))
+    narrow = pharos.predict("mlp", on=A100, precision="weights=int8,activations=fp16").latency.value
+    assert found.gain.after == pytest.approx(narrow)
+    asked = pharos.why(str(path), on=A100, precision="fp16", limits={"latency": "10 ms"})
+    assert next(d for d in asked.doubled if d.resource == "batch").speedup is None
+    assert next(n for n in asked.answers[0].needs if n.what == "batch").value is None
+
+
 def test_sizes_must_be_numbers():
     with pytest.raises(InputError, match="must be numbers"):
         made("resnet50", "h100", batch=np.array([1, 2]))

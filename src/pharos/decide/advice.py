@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from pharos.decide.changes import Alone, alone
+from pharos.decide.changes import Alone, alone, graph_at
 from pharos.facts.declared import import_all
 from pharos.graph.count import Count, Line
 from pharos.graph.graph import Graph, Node
@@ -87,6 +87,7 @@ class Gain:
     Args:
         of: the quantity. before, after: its values. better: "less" or "more".
         known: how the value after is known.
+        energy_J: of a step before and after, where both are known.
     """
 
     of: str
@@ -95,6 +96,7 @@ class Gain:
     unit: str
     known: tuple[Evidence, ...]
     better: str = "less"
+    energy_J: tuple[float, float] | None = None
 
     @property
     def factor(self) -> float | None:
@@ -267,11 +269,14 @@ class Case:
         work = workload or self.workload
         chosen = model or self.model
         if graph is None:
-            graph = (
-                self.graph if model is None and workload is None else as_run(chosen.graph(work), self.stated)
-            )
+            graph = self.graph
+            if model is not None or workload is not None:
+                graph = as_run(self._built(chosen, work), self.stated)
         return predict(graph, machine or self.machine, work, model=chosen.name,
                        runtime=runtime or self.base.runtime)  # fmt: skip
+
+    def _built(self, model: Model, work: Workload) -> Graph:
+        return graph_at(model, work, self.graph, self.workload) if model is self.model else model.graph(work)
 
     def tried(self, **change: Any) -> Estimate | None:
         """`again`, or None where the change cannot be made or its time is unknown."""
@@ -289,8 +294,10 @@ class Case:
         """The gain of another estimate in latency; None where a latency is unknown."""
         if self.latency_s is None or found.latency.value is None:
             return None
+        joules = self.base.energy.value, found.energy.value
+        known = None if joules[0] is None or joules[1] is None else (float(joules[0]), float(joules[1]))
         return Gain(of=of, before=self.latency_s, after=float(found.latency.value), unit="s",
-                    known=found.latency.evidence)  # fmt: skip
+                    known=found.latency.evidence, energy_J=known)  # fmt: skip
 
     def smaller(self, found: Estimate) -> Gain:
         """The gain of another estimate in memory."""

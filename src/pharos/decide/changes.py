@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from pharos.graph.graph import Builder, Graph, Node, Value
 from pharos.graph.op import Op
 from pharos.graph.tensor import Tensor
+from pharos.graph.workload import Workload
+from pharos.models.registry import Model
 from pharos.ops.elementwise import Add
 from pharos.predict.estimate import predict
-from pharos.quantity.errors import PharosError
+from pharos.quantity.errors import InputError, PharosError
 from pharos.quantity.evidence import Evidence
-from pharos.quantity.sizes import Size, same_shape
+from pharos.quantity.sizes import Size, same, same_shape
 
 if TYPE_CHECKING:
     from pharos.decide.advice import Case
@@ -56,6 +58,21 @@ def _one(
     made = predict(graph, case.machine, case.workload, runtime=case.base.runtime)
     seconds = sum(float(o.total_s) for o in made.operations if o.total_s is not None)
     return seconds, made.latency.evidence
+
+
+def graph_at(model: Model, workload: Workload, like: Graph, before: Workload) -> Graph:
+    """The graph of a model under another workload than that of the graph `like`.
+
+    Raises:
+        InputError: a batch that the model does not take, as a file with fixed sizes.
+    """
+    graph = model.graph(workload)
+    asked, had = workload.batch, before.batch
+    if asked is not had and not same(asked, had):
+        alike = zip(graph.inputs, like.inputs, strict=True)
+        if len(graph.inputs) == len(like.inputs) and all(same_shape(a.shape, b.shape) for a, b in alike):
+            raise InputError("has a batch of its own, which no workload changes", where=model.name)
+    return graph
 
 
 def written_out(graph: Graph) -> list[Node]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pharos.decide.changes import graph_at
 from pharos.decide.scaled import BANDWIDTH, CAPACITY, COMPUTE, Scale, again, profile_for
 from pharos.models.registry import Model, find, parse_name
 from pharos.predict.estimate import Estimate, predict
@@ -234,7 +235,8 @@ def _values(model: Model, what: str, grid: Any, base: Estimate, limit: str) -> t
 
     def one(values: Any) -> tuple[Any, Any]:
         work = base.workload.but(**{what: values})
-        made = predict(model.graph(work), base.machine, work, model=base.model, runtime=base.runtime)
+        graph = graph_at(model, work, base.count.graph, base.workload)
+        made = predict(graph, base.machine, work, model=base.model, runtime=base.runtime)
         found = figure_of(made, limit).value
         fits = True if base.fits is False or made.fits is None else made.fits
         return found, fits

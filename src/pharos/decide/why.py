@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import log2
 
+from pharos.decide.changes import graph_at
 from pharos.decide.inverse import Answer, answers
 from pharos.decide.scaled import FIGURES, NETWORK, Scale, again, scaled
 from pharos.graph.workload import Workload
@@ -180,7 +181,8 @@ def _batch(model: Model, base: Estimate, shared: Plan | None, devices: int) -> D
         found = _compared("batch", shared, made)
         return replace(found, speedup=made.tokens_per_s / shared.tokens_per_s, note="tokens a second")
     try:
-        made = predict(model.graph(work), base.machine, work, model=base.model, runtime=base.runtime)
+        graph = graph_at(model, work, base.count.graph, base.workload)
+        made = predict(graph, base.machine, work, model=base.model, runtime=base.runtime)
     except PharosError as error:
         return Doubled(resource="batch", speedup=None, note=str(error))
     ratio = _ratio(base, made)

@@ -36,6 +36,7 @@ def finding_row(finding: Finding) -> dict[str, Any]:
         "gain": None if gain is None else {
             "of": gain.of, "before": plain(gain.before), "after": plain(gain.after), "unit": gain.unit,
             "factor": plain(gain.factor), "better": gain.better,
+            "energy_J": None if gain.energy_J is None else list(gain.energy_J),
             "evidence": [evidence_row(e) for e in gain.known],
         },
     }  # fmt: skip
@@ -66,7 +67,10 @@ def _withheld(case: Case) -> list[str]:
 def gained(gain: Gain) -> str:
     """What a remedy changes: latency of a step 4.68 ms -> 2.4 ms (1.95x)."""
     text = f"{gain.of} {fmt(gain.before, gain.unit)} -> {fmt(gain.after, gain.unit)}"
-    return text if gain.factor is None else f"{text} ({gain.factor:.3g}x)"
+    text = text if gain.factor is None else f"{text} ({gain.factor:.3g}x)"
+    if gain.energy_J is None:
+        return text
+    return f"{text}, energy {fmt(gain.energy_J[0], 'J')} -> {fmt(gain.energy_J[1], 'J')}"
 
 
 def costs(finding: Finding) -> str:

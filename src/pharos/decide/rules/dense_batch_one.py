@@ -1,9 +1,11 @@
 """A dense layer at batch 1: each weight is fetched for one multiplication."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pharos.decide.advice import MUCH, Case, Cost, Finding, Gain, fact, rule, seconds_of, severity
 from pharos.predict.estimate import Estimate
+from pharos.quantity.dtypes import BITS
 from pharos.quantity.sizes import is_int
 
 # Batches to try, and how much longer a step may take for the batch to count as nearly free. A choice.
@@ -40,12 +42,15 @@ def find(case: Case) -> Iterator[Finding]:
     moved = sum(line.traffic.weights * line.times for line in lines)
     flops = sum(2 * line.work.macs * line.times for line in lines)
     found = _largest(case)
-    gain, remedy = None, "a larger batch"
+    gain, remedy = None, "a larger batch, or narrower weights"
     if found is not None:
         each = found.workload.batch
         gain = Gain(of="time per sample", before=case.latency_s, after=seconds_of(found) / each,
                     unit="s", known=found.latency.evidence)  # fmt: skip
         remedy = f"batches of {each}: a step takes {seconds_of(found) / case.latency_s:.3g}x as long"
+    elif (narrow := _narrower(case)) is not None:
+        gain = case.faster(narrow)
+        remedy = "weights in 8 bits, for this network takes no other batch; check accuracy"
     facts = [
         fact("dense layers with one row", sum(line.times for line in lines)),
         fact("their weights", moved, "B"),
@@ -62,6 +67,14 @@ def find(case: Case) -> Iterator[Finding]:
         gain=gain,
         where=tuple(line.name for line in lines[:NAMED]),
     )
+
+
+def _narrower(case: Case) -> Estimate | None:
+    """The same step with weights of a byte, where they are wider."""
+    precision = case.graph.precision
+    if BITS[precision.weights] <= 8:
+        return None
+    return case.tried(workload=case.workload.but(precision=replace(precision, weights="int8")))
 
 
 def _largest(case: Case) -> Estimate | None:
