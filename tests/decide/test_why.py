@@ -121,7 +121,7 @@ def test_throughput_asks_for_the_least_batch():
 
 
 def test_memory_and_power():
-    found = ask("gpt2-xl", "a100-sxm-80gb", limits={"memory": 10e9, "power": 100.0}, **DECODE)
+    found = ask("gpt2-xl", "a100-sxm-80gb", limits={"memory": 10e9, "power": 150.0}, **DECODE)
     held = needs(found)
     assert held["capacity"].value == found.base.memory.total
     batch = held["batch"].value
@@ -133,13 +133,20 @@ def test_memory_and_power():
     assert "at most" in needs(found, 1)["bandwidth"].note
 
 
+def test_a_power_cap_binds():
+    capped = find_machine("a100-sxm-80gb").but({"power.cap_W": 150.0}, "the test")
+    found = pharos.why("resnet50", on=capped, precision="fp16", batch=64)
+    assert found.binding == "power"
+    assert "a cap holds the clock" in found.reason
+
+
 def test_what_nothing_meets_says_so():
     found = needs(ask("gpt2-xl", "a100-sxm-80gb", limits={"latency": 1e-6}, **DECODE))
     assert all(found[k].value is None and found[k].note for k in ("compute", "bandwidth", "batch", "context"))
 
 
 def test_an_unknown_figure_is_no_answer():
-    (answer,) = ask("mobilenet_v2", "cortex-a53", limits={"power": 2.0}, precision="int8").answers
+    (answer,) = ask("ds_cnn_s", "esp32_s3", limits={"latency": 0.1}, precision="int8").answers
     assert answer.meets is None
     assert not answer.needs
 

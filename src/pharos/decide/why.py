@@ -202,11 +202,14 @@ def _helpful(base: Estimate, doubled: Sequence[Doubled], shared: Plan | None) ->
     if not known:
         return "", "unknown: " + (base.latency.evidence[0].where if base.latency.evidence else "no latency")
     best = max(known, key=lambda d: d.speedup or 0.0)
+    binding = str(shared.binding if shared is not None else base.binding)
+    capped = ""
+    if binding == "power":
+        capped = f"; power binds: a cap holds the clock at {float(base.clock):.0%}, a higher one helps first"
     if (best.speedup or 0.0) >= HELPS:
-        return best.resource, f"twice the {best.resource} makes a step {best.speedup:.3g}x as fast"
+        return best.resource, f"twice the {best.resource} makes a step {best.speedup:.3g}x as fast{capped}"
     batch = by_name["batch"].speedup
-    binding = shared.binding if shared is not None else base.binding
-    told = f"no figure of the machine helps by {HELPS - 1:.0%}: {binding} binds"
+    told = f"no figure of the machine helps by {HELPS - 1:.0%}: {binding} binds{capped}"
     if batch and batch >= HELPS:
         told += f"; twice the batch gives {batch:.3g}x the samples a second"
     return "", told

@@ -23,8 +23,8 @@ from pharos.doors.cli.app import (
     shapes,
     sizes,
 )
-from pharos.quantity.errors import InputError, PharosError, unknown
-from pharos.quantity.units import parse
+from pharos.doors.cli.predict import positive
+from pharos.quantity.errors import unknown
 
 
 @app.command()
@@ -67,6 +67,9 @@ def advise(
     convolution: Annotated[
         str | None, typer.Option("--convolution", help="direct, im2col or winograd, likewise.")
     ] = None,
+    power_cap: Annotated[
+        str | None, typer.Option("--power-cap", help="Watts the machine is held to, such as 400W.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find fallacies and pitfalls, worst first: evidence, cost, remedy and its predicted gain."""
@@ -81,11 +84,14 @@ def advise(
         raise unknown("attention algorithm", attention, ALGORITHMS, where="--attention")
     stated = Stated(
         labels=number(labels, "labels"), data_range=number(data_range, "data-range"),
-        flops=_figure(flops, "FLOP", "--flops"), memory_bytes=_figure(memory, "B", "--memory"),
-        trained_on_bytes=_figure(trained_on, "B", "--trained-on"), devices=number(devices, "devices") or 1,
+        flops=positive(flops, "FLOP", "--flops"), memory_bytes=positive(memory, "B", "--memory"),
+        trained_on_bytes=positive(trained_on, "B", "--trained-on"), devices=number(devices, "devices") or 1,
         trains=train, attention=attention, convolution=convolution,
     )  # fmt: skip
     chosen, machine = load(model, sizes(dim), shapes(input)), find_machine(on, threads)
+    cap = positive(power_cap, "W", "--power-cap")
+    if cap is not None:
+        machine = machine.but({"power.cap_W": cap}, "the command line")
     about = case(chosen, machine, work, stated, runtime)
     found = findings(about)
     if json:
@@ -96,15 +102,3 @@ def advise(
     from pharos.report.advice import print_advice
 
     print_advice(console(), about, found)
-
-
-def _figure(text: str | None, unit: str, where: str) -> float | None:
-    if text is None:
-        return None
-    try:
-        value = parse(text, unit)
-    except PharosError as error:
-        raise error.at(where) from None
-    if not 0 < value < 1e24:
-        raise InputError(f"{text!r} must be positive", where=where)
-    return value

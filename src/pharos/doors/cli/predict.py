@@ -85,8 +85,8 @@ def predict(
     work = asked(batch, context, precision, prefill, decode)
     chosen, machine = load(model, sizes(dim), shapes(input)), find_machine(on, threads)
     figures = {
-        "power.cap_W": _positive(power_cap, "W", "--power-cap"),
-        "power.idle_W": _positive(idle, "W", "--idle"),
+        "power.cap_W": positive(power_cap, "W", "--power-cap"),
+        "power.idle_W": positive(idle, "W", "--idle"),
     }
     given = {key: value for key, value in figures.items() if value is not None}
     if given:
@@ -122,7 +122,7 @@ def predict(
     print_predict(console(), found, rows, daily)
 
 
-def _positive(text: str | None, unit: str, where: str) -> float | None:
+def positive(text: str | None, unit: str, where: str) -> float | None:
     """A positive figure with its unit, None where it is not given."""
     from pharos.quantity.errors import InputError, PharosError
     from pharos.quantity.units import parse
@@ -150,7 +150,7 @@ def _cycle(
                 raise InputError("needs a duty cycle", where=where, hint="give --every, --per-day or --duty")
         return None
     return Duty(
-        every_s=_positive(every, "s", "--every"), per_day=_positive(per_day, "1", "--per-day"),
-        busy=_positive(duty, "1", "--duty"), battery_J=_positive(battery, "J", "--battery"),
-        wake_J=_positive(wake, "J", "--wake") or 0.0,
+        every_s=positive(every, "s", "--every"), per_day=positive(per_day, "1", "--per-day"),
+        busy=positive(duty, "1", "--duty"), battery_J=positive(battery, "J", "--battery"),
+        wake_J=positive(wake, "J", "--wake") or 0.0,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from pharos.doors.cli.app import (
     shapes,
     sizes,
 )
+from pharos.doors.cli.predict import positive
 
 
 @app.command()
@@ -49,6 +50,9 @@ def why(
             help="latency=10ms, throughput='30 /s', memory, energy or power: what would meet it; repeatable.",
         ),
     ] = None,
+    power_cap: Annotated[
+        str | None, typer.Option("--power-cap", help="Watts the machine is held to, such as 400W.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say what binds, what twice of each resource gives, and what machine or network meets a limit."""
@@ -60,6 +64,9 @@ def why(
     work = asked(batch, context, precision, prefill, decode)
     limits = read_limits(limit or [])
     chosen, machine = load(model, sizes(dim), shapes(input)), find_machine(on, threads)
+    cap = positive(power_cap, "W", "--power-cap")
+    if cap is not None:
+        machine = machine.but({"power.cap_W": cap}, "the command line")
     found = reasons(
         chosen, machine, work, runtime=runtime, devices=number(devices, "devices") or 1, limits=limits
     )
