@@ -7,6 +7,8 @@ from pharos.convert.load import load
 from pharos.graph.count import count
 from pharos.graph.workload import Workload
 from pharos.machines.machine import find_machine
+from pharos.machines.profile import profile_of
+from pharos.passes.fuse import kernels
 from pharos.plan.allreduce import all_reduce_s
 from pharos.plan.capacity import pool_of
 from pharos.plan.deployment import Deployment, find_stack, stacks
@@ -14,7 +16,7 @@ from pharos.plan.remedies import remedies
 from pharos.plan.serving import serving
 from pharos.plan.steps import Steps
 from pharos.plan.variants import grouped, joined, routed, share_of
-from pharos.predict.estimate import predict
+from pharos.predict.kernel import kernel_time
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError
 
@@ -85,16 +87,23 @@ def test_experts_read_as_drawn() -> None:
 
 
 @pytest.mark.parametrize(("name", "devices"), [("llama-3.1-8b", 1), ("gpt-oss-20b", 2), ("mamba2-370m", 1)])
-def test_steps_are_those_of_predict(name: str, devices: int) -> None:
+def test_steps_are_those_of_the_kernels(name: str, devices: int) -> None:
+    """Tables of steps against the kernels of single graphs, fused as serving engines fuse."""
     made = deployed(name, "h100-sxm", devices=devices)
     steps = Steps(made, 2048)
+
+    def kernels_s(work: Workload) -> float:
+        graph, profile = made.graph(work), profile_of(made.runner)
+        found = kernels(count(graph), fused=True)
+        times = [kernel_time(k, made.runner, profile, graph.precision, work.phase) for k in found]
+        return sum(float(k.times * t.latency_s) for k, t in zip(found, times, strict=True) if t is not None)
+
     for batch, context in ((1, 2048), (16, 1024), (256, 64)):
         work = Workload(phase="decode", batch=batch, context=context, precision="bf16")  # type: ignore[arg-type]
-        kernels = predict(made.graph(work), made.runner, work, runtime="compiled").latency.value
-        assert steps.decoding(batch, context) == pytest.approx(kernels + steps._reduce[batch], rel=0.03)
+        expected = kernels_s(work) + steps._reduce[batch]
+        assert steps.decoding(batch, context) == pytest.approx(expected, rel=0.03)
     work = Workload(phase="prefill", context=1024, precision="bf16")  # type: ignore[arg-type]
-    kernels = predict(made.graph(work), made.runner, work, runtime="compiled").latency.value
-    assert steps.prompt_s(1024) == pytest.approx(kernels + steps._reduce[1024], rel=0.03)
+    assert steps.prompt_s(1024) == pytest.approx(kernels_s(work) + steps._reduce[1024], rel=0.03)
 
 
 def test_steps_grow_with_what_is_asked() -> None:
