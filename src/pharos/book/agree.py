@@ -72,7 +72,7 @@ def agree(stated: Any, computed: Any, form: str = "") -> str:
     if isinstance(stated, (list, tuple)) and isinstance(computed, (list, tuple)):
         if len(stated) != len(computed):
             return DIFFERS
-        return _worst(agree(a, b) for a, b in zip(stated, computed, strict=True))
+        return _worst(agree(a, b) for a, b in zip(stated, computed, strict=True) if b is not None)
     if isinstance(computed, bool):
         return REPRODUCES if computed == (stated if isinstance(stated, bool) else True) else DIFFERS
     if isinstance(stated, str):

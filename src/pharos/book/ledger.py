@@ -8,7 +8,7 @@ from importlib import import_module
 from inspect import signature
 from typing import Any
 
-from pharos.book.agree import REPRODUCES, ROUNDS, UNKNOWN, VERDICTS, agree, is_cut
+from pharos.book.agree import DIFFERS, REPRODUCES, ROUNDS, UNKNOWN, VERDICTS, agree, is_cut
 from pharos.book.answer import Answer
 from pharos.book.chapter import Claim, claims, conflicts
 from pharos.facts.declared import modules
@@ -64,7 +64,7 @@ def entry(claim: Claim) -> Entry:
     verdict = UNKNOWN if answer.value is None else agree(claim.stated, answer.value, claim.form)
     same = (REPRODUCES, ROUNDS)
     reading = ""
-    if verdict not in same:
+    if verdict == DIFFERS:
         hits = [n for n, v in answer.readings.items() if agree(claim.stated, v, claim.form) in same]
         reading = hits[0] if hits else ""
     note = answer.note
@@ -124,7 +124,7 @@ def counts(entries: Iterable[Entry]) -> dict[str, int]:
     return {
         "claims": len(entries),
         **{v: found[v] for v in VERDICTS},
-        "differs_by_convention": sum(1 for e in entries if e.verdict == "differs" and e.reading),
+        "differs_by_convention": sum(1 for e in entries if e.verdict == DIFFERS and e.reading),
     }
 
 

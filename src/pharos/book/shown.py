@@ -38,6 +38,8 @@ def row(entry: Entry) -> dict[str, Any]:
 
 def text(value: Any) -> str:
     """A value as people read it: four digits, a decimal prefix from ten million on."""
+    if value is None:
+        return "?"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):

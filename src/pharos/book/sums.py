@@ -272,7 +272,16 @@ def leads(formula: Any, *names: str) -> str:
 
 
 def grows(formula: Any, symbol: Any) -> float:
-    """By what a formula grows when a size doubles, once it is large."""
-    import sympy
+    """By what a formula grows when a large size doubles; other sizes are 64."""
+    at = dict.fromkeys(formula.free_symbols, 64)
+    large = 2**40
+    return float(formula.subs(at | {symbol: 2 * large}) / formula.subs(at | {symbol: large}))
 
-    return float(sympy.limit(formula.subs(symbol, 2 * symbol) / formula, symbol, sympy.oo))
+
+def band(found: "Estimate") -> tuple[float, float, float]:
+    """Predicted seconds: low, central, high."""
+    low, value, high = found.latency.low, found.latency.value, found.latency.high
+    assert low is not None
+    assert value is not None
+    assert high is not None
+    return float(low), float(value), float(high)

@@ -217,7 +217,7 @@ def _walls():
 
 def _iron_law():
     found = estimate(SEVEN, A100, "decode", 1, 2048)
-    assert found.compute_s is not None and found.data_s is not None and found.overhead_s is not None
+    assert not {found.compute_s, found.data_s, found.overhead_s} & {None}
     terms, whole = (found.data_s, found.compute_s, found.overhead_s), found.latency.value
     return told(
         max(terms) <= whole <= sum(terms) * (1 + 1e-9),
