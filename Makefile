@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench field accuracy clean
+.PHONY: demo test lint bench field accuracy ledger clean
 
 .venv/base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -39,6 +39,10 @@ field: .venv/dev
 accuracy: .venv/dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements-accuracy.txt
 	$(BIN)/python benchmarks/accuracy.py
+
+# The textbook's claims, recomputed; writes docs/ledger.md and prints how many hold.
+ledger: .venv/base
+	@$(BIN)/pharos ledger --write docs/ledger.md
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

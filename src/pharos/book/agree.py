@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from math import floor, isclose, log10
-from typing import Any
+from typing import Any, TypeGuard
 
 REPRODUCES, ROUNDS, DIFFERS, UNKNOWN = "reproduces", "rounds", "differs", "unknown"
 VERDICTS = (REPRODUCES, ROUNDS, DIFFERS, UNKNOWN)
@@ -97,7 +97,7 @@ def _worst(found: Any) -> str:
     return max(found, key=VERDICTS.index, default=DIFFERS)
 
 
-def _is_number(x: Any) -> bool:
+def _is_number(x: Any) -> TypeGuard[float]:
     return isinstance(x, (int, float)) and not isinstance(x, bool)
 
 

@@ -55,9 +55,10 @@ def rules() -> dict[str, Rule]:
     return found
 
 
-def entry(claim: Claim) -> Entry:
-    """A claim computed and compared."""
-    rule = rules()[claim.id]
+@cache
+def entry(name: str) -> Entry:
+    """A claim, by its id, computed and compared."""
+    claim, rule = claims()[name], rules()[name]
     answer = rule(**claim.given) if signature(rule).parameters else rule()
     if not isinstance(answer, Answer):
         answer = Answer(answer)
@@ -101,7 +102,7 @@ def ledger(section: str = "", kind: str = "", verdict: str = "") -> list[Entry]:
         every = [c for c in every if c.kind == kind]
     if verdict and verdict not in VERDICTS:
         raise unknown_name("verdict", verdict, VERDICTS, where="--verdict")
-    found = map(entry, every)
+    found = [entry(c.id) for c in every]
     return [e for e in found if verdict in ("", e.verdict)]
 
 
@@ -138,4 +139,4 @@ def named(ids: Iterable[str]) -> list[Entry]:
     for name in ids:
         if name not in known:
             raise unknown_name("claim", name, list(known))
-    return [entry(known[name]) for name in ids]
+    return [entry(name) for name in ids]

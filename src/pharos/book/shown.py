@@ -16,6 +16,14 @@ STYLES = {REPRODUCES: "green", ROUNDS: "green", DIFFERS: "yellow", UNKNOWN: "dim
 _PLACE = "src/pharos/book/claims"
 
 
+INTRODUCTION = (
+    "Every claim of {source}, beside what Pharos computes for it through its own rules: graphs, the costs of"
+    " operators, machines and tables of energies. Written by `pharos ledger --write docs/ledger.md`; a test"
+    " says when it is not current. Each verdict leads to the code. `pharos ledger ID` tells one claim in"
+    " full."
+)
+
+
 def row(entry: Entry) -> dict[str, Any]:
     """What `pharos ledger --json` prints for one claim."""
     claim = entry.claim
@@ -58,8 +66,9 @@ def text(value: Any) -> str:
 def stated(entry: Entry) -> str:
     """The chapter's value with its unit."""
     claim = entry.claim
-    shown = " to ".join(map(text, claim.stated)) if claim.form == "range" else text(claim.stated)
-    return f"{shown} {claim.unit}".strip() if _has_unit(claim.stated) else shown
+    if claim.form == "range":
+        return f"{' to '.join(map(text, claim.stated))} {claim.unit}"
+    return _with_unit(claim.stated, claim.unit) if _has_unit(claim.stated) else text(claim.stated)
 
 
 def computed(entry: Entry) -> str:
@@ -76,14 +85,22 @@ def _of(entry: Entry, value: Any) -> str:
         return "holds" if value else "does not hold"
     if isinstance(value, list) and value and all(isinstance(v, bool) for v in value):
         return ", ".join("holds" if v else "does not hold" for v in value)
-    return (
-        f"{text(value)} {entry.claim.unit}".strip() if _has_unit(said) and _has_unit(value) else text(value)
-    )
+    return _with_unit(value, entry.claim.unit) if _has_unit(said) and _has_unit(value) else text(value)
+
+
+def _with_unit(value: Any, unit: str) -> str:
+    """A value with its unit, or each part with its own where the unit names as many."""
+    units = unit.split(", ")
+    if isinstance(value, (list, tuple)) and 1 < len(units) == len(value):
+        return ", ".join(f"{text(v)} {u}" for v, u in zip(value, units, strict=True))
+    return f"{text(value)} {unit}".strip()
 
 
 def _has_unit(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return bool(value) and all(_has_unit(v) for v in value)
+    if value is None:
+        return True
     return (isinstance(value, (int, float)) and not isinstance(value, bool)) or (
         isinstance(value, str) and value[:1] in "<>"
     )
@@ -107,7 +124,7 @@ def summary(entries: Sequence[Entry]) -> str:
     found = counts(entries)
     known = found["claims"] - found[UNKNOWN]
     agreed = found[REPRODUCES] + found[ROUNDS]
-    share = f", {agreed / known:.0%} of those that can be computed" if known else ""
+    share = f", {agreed / known:.0%} of those that can be computed" if 0 < agreed < known else ""
     return (
         f"{found['claims']} claims: {found[REPRODUCES]} reproduce, {found[ROUNDS]} round{share};"
         f" {found[DIFFERS]} differ, {found['differs_by_convention']} of them by a convention;"
@@ -154,18 +171,7 @@ def page() -> str:
     lines = [
         "# The ledger",
         "",
-        (
-            f"Every claim of {source()}, beside what Pharos computes for it through its own rules: graphs,"
-            " the costs of"
-        ),
-        (
-            "operators, machines and tables of energies. Written by `pharos ledger --write docs/ledger.md`; a"
-            " test says when"
-        ),
-        (
-            "it is not current. Each verdict leads to the code. `pharos ledger ID` shows one claim with all"
-            " its readings."
-        ),
+        *wrap(INTRODUCTION.format(source=source()), 118),
         "",
         f"**{summary(entries)}.**",
         "",
@@ -175,12 +181,12 @@ def page() -> str:
         "",
         "## Where the chapter contradicts itself",
         "",
-        "| what | claims: stated, computed |",
+        "| what | claims: stated → computed |",
         "|---|---|",
     ]
     for group in conflicts():
         told = "<br>".join(
-            f"`{i}`: {_cell(stated(by_id[i]))}, {_cell(computed(by_id[i]))}" for i in group["claims"]
+            f"`{i}`: {_cell(stated(by_id[i]))} → {_cell(computed(by_id[i]))}" for i in group["claims"]
         )
         lines.append(f"| {_cell(group['what'])} | {told} |")
     section = None

@@ -5,14 +5,14 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from pharos.facts.names import find as find_file
-from pharos.facts.reading import read_yaml
+from pharos.facts.reading import Document, read_yaml
 from pharos.facts.tables import table
 from pharos.graph.count import Count, count
 from pharos.graph.graph import Builder, Graph, Node
 from pharos.graph.op import Op, Tally
 from pharos.graph.tensor import Tensor
 from pharos.graph.workload import Workload
-from pharos.machines.machine import Machine, find_machine
+from pharos.machines.machine import Machine, read_machine
 from pharos.models.registry import find
 from pharos.ops.conv import Conv2d
 from pharos.ops.linear import Linear
@@ -111,6 +111,20 @@ def out(op: Op, *shape: Size) -> tuple[Size, ...]:
     return made[0].shape if isinstance(made, tuple) else made.shape
 
 
+def per_byte(counts: Count, bound: str = "per_op") -> float:
+    """FLOP per byte under a traffic bound; see `Count.intensity`."""
+    found = counts.intensity(bound)
+    assert found is not None
+    return float(found)
+
+
+def result(op: Op, x: Tensor) -> Tensor:
+    """The output of an operator that has one."""
+    made = op.shape(x)
+    assert isinstance(made, Tensor)
+    return made
+
+
 def only(counts: Count) -> Node:
     """The node of a graph of one operator."""
     return counts.lines[0].node
@@ -145,9 +159,10 @@ def draw(*shape: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
+@cache
 def machine(name: str) -> Machine:
     """A machine of the catalogue."""
-    return find_machine(name)
+    return read_machine(_document(name))
 
 
 def peak(name: str, dtype: str = "fp16") -> float:
@@ -177,16 +192,20 @@ def ridge(name: str, dtype: str = "fp16") -> float:
 
 def figure(name: str, unit: str, *keys: str) -> float:
     """Any figure of a machine's file, by its keys, in SI units."""
-    at = read_machine(name)
+    at = machine_file(name)
     for key in keys:
         at = at[key]
     return parse(at, unit)
 
 
-@cache
-def read_machine(name: str) -> Any:
+def machine_file(name: str) -> Any:
     """A machine's file as it stands."""
-    return read_yaml(find_file("machines", "machine", name)).data
+    return _document(name).data
+
+
+@cache
+def _document(name: str) -> Document:
+    return read_yaml(find_file("machines", "machine", name))
 
 
 def _known(known: Any) -> float:
@@ -201,9 +220,6 @@ def joules(section: str, node_nm: int | None = None, **row: Any) -> float:
     hits = [r for r in table("energy")[section] if all(r.get(k) == v for k, v in wanted.items())]
     (found,) = hits
     return found["energy_J"]
-
-
-MAC_45NM = {"op": "fp32_mac", "node_nm": 45}
 
 
 def mac_energy() -> float:

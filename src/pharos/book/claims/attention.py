@@ -18,6 +18,8 @@ from pharos.book.sums import (
     leads,
     memory,
     only,
+    per_byte,
+    result,
     ridge,
     run,
     scores,
@@ -57,7 +59,7 @@ def depths() -> list[str]:
     n = symbols("N")
     x, q = Tensor((1, n, 8)), Tensor((1, 1, n, 8))
     return [
-        leads(RNN(8, 8).parallelism(x, RNN(8, 8).shape(x)).depth, "N"),
+        leads(RNN(8, 8).parallelism(x, result(RNN(8, 8), x)).depth, "N"),
         leads(Attention().parallelism(q, q, q, q).depth, "N"),
     ]
 
@@ -126,12 +128,12 @@ def _seven(heads=12, layers=32):
 
 def regime_of_attention(tokens: int = 4096, algorithm: str = "materialised") -> str:
     """The side of an A100's ridge, fp16, heads of 64."""
-    intensity = attention(tokens, 64, algorithm=algorithm).intensity("per_op")
+    intensity = per_byte(attention(tokens, 64, algorithm=algorithm))
     return "compute-bound" if intensity >= ridge(A100) else "memory-bound"
 
 
 def _bound():
-    plain, tiled = (attention(4096, 64, algorithm=a).intensity("per_op") for a in ("materialised", "tiled"))
+    plain, tiled = (per_byte(attention(4096, 64, algorithm=a)) for a in ("materialised", "tiled"))
     return told(
         regime_of_attention(),
         f"materialised scores, 4,096 tokens: {plain:.0f} FLOP/B against a ridge of "

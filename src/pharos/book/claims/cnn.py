@@ -2,6 +2,7 @@
 
 from functools import cache
 from math import ceil
+from typing import Literal
 
 from pharos.book.answer import told, unknown
 from pharos.book.claims.intensity import FLOPS_OR_MACS
@@ -69,7 +70,7 @@ def moved(x, by: int):
     return np.roll(x, (by, by), (2, 3))
 
 
-def is_equivariant(stride: int = 1, by: int = 1, mode: str = "wrap") -> bool:
+def is_equivariant(stride: int = 1, by: int = 1, mode: Literal["wrap", "constant"] = "wrap") -> bool:
     """Whether shifting the image shifts the feature map, with edges that wrap or are zero."""
     import numpy as np
 

@@ -21,6 +21,7 @@ from pharos.book.sums import (
     mac_energy,
     machine,
     peak,
+    per_byte,
     ridge,
     symbols,
 )
@@ -191,8 +192,8 @@ CLAIMS = {
     "energy-dram-640": lambda: told(dram_energy() * 1e12, "the low end of the DDR of its time"),
     "energy-mlp-majority": _majority,
     "energy-mlp-excellent-ai": lambda: told(
-        dense(*REFERENCE).intensity("per_op") >= ridge(A100, "fp32"),
-        f"{dense(*REFERENCE).intensity('per_op'):.2f} FLOP/B at batch 1, against {ridge(A100, 'fp32'):.1f}"
+        per_byte(dense(*REFERENCE)) >= ridge(A100, "fp32"),
+        f"{per_byte(dense(*REFERENCE)):.2f} FLOP/B at batch 1, against {ridge(A100, 'fp32'):.1f}"
         " for the vector units of an A100; Napkin Math 1.3 of the section says low reuse",
     ),
     "energy-im2col-double": patches_double,

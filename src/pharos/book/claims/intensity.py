@@ -20,6 +20,7 @@ from pharos.book.sums import (
     intensities,
     memory,
     only,
+    per_byte,
     ridge,
 )
 from pharos.ops.attention import Attention
@@ -31,7 +32,7 @@ FLOPS_OR_MACS = "MACs are printed as FLOPs; 1 MAC = 2 FLOPs"
 def _network(name: str, row: str):
     found = counted(name)
     return told(
-        found.intensity("weights_only"),
+        per_byte(found, "weights_only"),
         "FLOPs over the bytes of fp32 weights; the printed value has MACs on top",
         MACs_over_fp32_weights=found.macs / found.weight_bytes,
         the_printed_count_over_the_printed_bytes=printed(f"table2-{row}-flops")
@@ -43,20 +44,20 @@ def _network(name: str, row: str):
 
 def decode_intensity(precision: str = "fp32", context: int = 1) -> float:
     """FLOP per byte of weights while GPT-2 XL makes a token."""
-    return counted("gpt2-xl", "decode", context=context, precision=precision).intensity("weights_only")
+    return per_byte(counted("gpt2-xl", "decode", context=context, precision=precision), "weights_only")
 
 
 def _orders():
     resnet, gpt = counted("resnet50"), decode_intensity()
     return told(
-        log10(resnet.intensity("weights_only") / gpt),
-        f"a ratio of {resnet.intensity('weights_only') / gpt:.0f}, FLOPs over fp32 weights for both",
+        log10(per_byte(resnet, "weights_only") / gpt),
+        f"a ratio of {per_byte(resnet, 'weights_only') / gpt:.0f}, FLOPs over fp32 weights for both",
         with_the_printed_values=log10(resnet.macs / resnet.weight_bytes / gpt),
     )
 
 
 def _descending():
-    found = [counted(n).intensity("weights_only") for n in ("resnet50", "mobilenet_v2")] + [
+    found = [per_byte(counted(n), "weights_only") for n in ("resnet50", "mobilenet_v2")] + [
         decode_intensity()
     ]
     return told(
@@ -169,8 +170,7 @@ def _irreversible():
 
 CLAIMS = {
     "ai-definition": lambda: told(
-        counted("resnet50").intensity("per_op")
-        == counted("resnet50").flops / counted("resnet50").traffic.total,
+        per_byte(counted("resnet50")) == counted("resnet50").flops / counted("resnet50").traffic.total,
         "this is how intensity is computed; Table 1 divides by weights alone and, for the CNNs, counts MACs",
     ),
     "table1-resnet50-ai": lambda: _network("resnet50", "resnet50"),
@@ -233,7 +233,7 @@ CLAIMS = {
     "sc-cnn-10k": lambda: told(
         conv(3, 64).parameters, f"64 filters of 3x3; those of a 7x7 stem have {conv(3, 64, 7).parameters:,}"
     ),
-    "sc-dense-0p5": lambda: told(dense(2048, 2048).intensity("weights_only"), "fp32, weights alone"),
+    "sc-dense-0p5": lambda: told(per_byte(dense(2048, 2048), "weights_only"), "fp32, weights alone"),
     "sc-resnet-50000-positions": _positions,
     "sc-ridge-100": lambda: told(
         ridge(A100),
@@ -243,11 +243,11 @@ CLAIMS = {
         A100_tf32=ridge(A100, "tf32"),
     ),
     "sc-hundreds-below-ridge": lambda: told(
-        ridge(A100) / dense(2048, 2048).intensity("weights_only"),
+        ridge(A100) / per_byte(dense(2048, 2048), "weights_only"),
         "A100 80 GB in fp16; against its fp32 vector units, the layer's own type, "
         f"{ridge(A100, 'fp32') / 0.5:.0f}",
         of_the_100_that_the_chapter_asks_for=printed("sc-ridge-100")
-        / dense(2048, 2048).intensity("weights_only"),
+        / per_byte(dense(2048, 2048), "weights_only"),
     ),
     "sc-1tb-dlrm": lambda tables_gb: told(
         devices(tables_gb * GB, memory(A100)) > 1,

@@ -19,6 +19,7 @@ from pharos.book.sums import (
     leads,
     out,
     peak,
+    result,
     scores,
     symbols,
 )
@@ -68,7 +69,7 @@ def _three():
 def unfolded(stride: int = 1, side: int = 224) -> float:
     """Bytes of the matrix of patches of a 3x3 convolution over those of its input."""
     op, x = Conv2d(64, 64, 3, stride, 1, bias=False, algorithm="im2col"), Tensor((1, 64, side, side))
-    return op.workspace(x, op.shape(x)) / x.nbytes
+    return op.workspace(x, result(op, x)) / x.nbytes
 
 
 def patches_double():
@@ -121,7 +122,7 @@ def recurrent(b=1):
     """(parameters, MACs, state, what training keeps) of an RNN of d inputs and h units over S steps."""
     s, h, d = symbols("S h d")
     op, x = RNN(d, h, bias=False), Tensor((b, s, d))
-    y = op.shape(x)
+    y = result(op, x)
     assert isinstance(y, Tensor)
     found = layers((b, s, d), op)
     kept = sum(t.numel for t in op.saved(x, y).extra.values()) + y.numel

@@ -18,6 +18,8 @@ from pharos.book.sums import (
     leads,
     machine,
     memory,
+    per_byte,
+    result,
     ridge,
     symbols,
     weight_layers,
@@ -78,7 +80,7 @@ def _mlp():
     return told(
         regime,
         "MLP of Example 1.1 in fp16 at batch 1 on an A100: "
-        f"{counted('mlp', precision='fp16').intensity('ideal'):.2f} FLOP/B against a ridge of "
+        f"{per_byte(counted('mlp', precision='fp16'), 'ideal'):.2f} FLOP/B against a ridge of "
         f"{ridge(A100):.0f}",
         at_batch_1024=estimate("mlp", A100, batch=1024).regime,
     )
@@ -97,7 +99,7 @@ def cnn_bottleneck():
 
 def _recurrence_depth():
     op, x = RNN(100, 128), Tensor((1, 1000, 100))
-    return op.parallelism(x, op.shape(x)).depth
+    return op.parallelism(x, result(op, x)).depth
 
 
 def _rnn():
@@ -210,7 +212,7 @@ CLAIMS = {
         counted("gpt2-xl", precision="fp16").weight_bytes / GB, "GPT-2 XL has 1.558 G parameters"
     ),
     "fn2-intensity-below-1": lambda: told(
-        counted("gpt2-xl", "decode", context=1024, precision="fp16").intensity("per_op"),
+        per_byte(counted("gpt2-xl", "decode", context=1024, precision="fp16")),
         "with cache and activations, at 1,024 tokens; weights alone give 1 in fp16 and 0.5 in fp32",
     ),
     "fn2-kv-dominant": _kv_dominates,

@@ -13,6 +13,7 @@ from pharos.book.sums import (
     estimate,
     layers,
     leads,
+    result,
     run,
     scores,
     symbols,
@@ -27,20 +28,20 @@ CELL = RNN(100, 128, bias=False)
 def steps_in_a_row(tokens: int, batch: int = 1):
     """(dependent steps, results that one step can compute at once) of the cell over a sequence."""
     x = Tensor((batch, tokens, 100))
-    spread = CELL.parallelism(x, CELL.shape(x))
+    spread = CELL.parallelism(x, result(CELL, x))
     return spread.depth, spread.width
 
 
 def state_bytes(hidden: int, tokens: int = 1) -> int:
     """Bytes that a recurrent layer keeps between steps, fp32."""
     op, x = RNN(100, hidden), Tensor((1, tokens, 100))
-    return sum(Tensor(s).nbytes for s in op.state(x, op.shape(x)).values())
+    return sum(Tensor(s).nbytes for s in op.state(x, result(op, x)).values())
 
 
 def bptt(tokens, hidden):
     """Numbers that a recurrent layer keeps for its backward pass, beside its input."""
     op, x = RNN(hidden, hidden), Tensor((1, tokens, hidden))
-    y = op.shape(x)
+    y = result(op, x)
     kept = op.saved(x, y)
     return sum(t.numel for t in kept.extra.values()) + sum((y,)[i].numel for i in kept.outputs)
 
@@ -106,7 +107,7 @@ def _scaling():
     n, h = symbols("N h")
     x = Tensor((1, n, h))
     op = RNN(h, h)
-    kept = op.state(x, op.shape(x))["h"]
+    kept = op.state(x, result(op, x))["h"]
     held = Tensor((1, 1, n, n)).numel
     return told(
         [leads(Tensor(kept).numel, "N", "h"), leads(held, "N", "h")],

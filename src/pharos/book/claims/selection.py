@@ -22,8 +22,9 @@ from pharos.book.sums import (
     graph,
     leads,
     machine,
+    machine_file,
     peak,
-    read_machine,
+    result,
     symbols,
     vector_peak,
 )
@@ -126,7 +127,7 @@ def _tile(side: int, held: float, what: str):
 
 
 def _wmma():
-    tile = re.search(r"(\d+)x(\d+)x\d+", read_machine("nvidia_v100_sxm2_16gb")["alignment"]["tile"])
+    tile = re.search(r"(\d+)x(\d+)x\d+", machine_file("nvidia_v100_sxm2_16gb")["alignment"]["tile"])
     assert tile is not None
     return told([int(tile[1]), int(tile[2])], "of a warp's product; the hardware's own is 4x4x4")
 
@@ -142,7 +143,7 @@ def _mixed():
 
 def _products(algorithm: str) -> float:
     op, x = Conv2d(64, 64, 3, 1, 1, bias=False, algorithm=algorithm), Tensor((1, 64, 56, 56))
-    return op.work(x, op.shape(x)).macs
+    return op.work(x, result(op, x)).macs
 
 
 def _winograd_error(algorithm: str) -> float:

@@ -10,6 +10,7 @@ from pharos.book.sums import (
     GB,
     H100,
     attends,
+    band,
     bandwidth,
     close,
     counted,
@@ -40,12 +41,12 @@ def _variance():
 
     raw, scaled = [], []
     for d in (64, 256):
-        products = (draw(20_000, d) * draw(20_000, d, seed=1)).sum(1)
+        products = (draw(6_000, d) * draw(6_000, d, seed=1)).sum(1)
         raw.append(float(np.var(products)) / d)
         scaled.append(float(np.var(products * d**-0.5)))
     return told(
-        [close(raw, [1, 1], 0.05), close(scaled, [1, 1], 0.05)],
-        f"20,000 pairs of 64 and 256 entries: variance over d_k {raw[0]:.2f} and {raw[1]:.2f}",
+        [close(raw, [1, 1], 0.1), close(scaled, [1, 1], 0.1)],
+        f"6,000 pairs of 64 and 256 entries: variance over d_k {raw[0]:.2f} and {raw[1]:.2f}",
     )
 
 
@@ -217,8 +218,8 @@ def _walls():
 
 def _iron_law():
     found = estimate(SEVEN, A100, "decode", 1, 2048)
-    assert not {found.compute_s, found.data_s, found.overhead_s} & {None}
-    terms, whole = (found.data_s, found.compute_s, found.overhead_s), found.latency.value
+    terms = [t for t in (found.data_s, found.compute_s, found.overhead_s) if t is not None]
+    whole = band(found)[1]
     return told(
         max(terms) <= whole <= sum(terms) * (1 + 1e-9),
         "the predicted time of a token lies between the largest term, full overlap, and their sum, none",
