@@ -3,10 +3,10 @@
 from pharos.book.answer import told, unknown
 from pharos.book.chapter import printed
 from pharos.book.claims.attention import attention, workspace
-from pharos.book.claims.cnn import mobile_ratio, mobile_time, network_intensity, told_times
 from pharos.book.claims.intensity import five_bottlenecks
 from pharos.book.claims.mlp import MLP, mnist_cnn, mnist_ratio
 from pharos.book.claims.selection import cnn_use, utilisation
+from pharos.book.claims.vision import mobile_ratio, mobile_time, network_intensity, told_times
 from pharos.book.sums import (
     A100,
     GB,
