@@ -90,6 +90,8 @@ def _of(entry: Entry, value: Any) -> str:
 
 def _with_unit(value: Any, unit: str) -> str:
     """A value with its unit, or each part with its own where the unit names as many."""
+    if unit == "year":
+        return " and ".join(map(str, value if isinstance(value, (list, tuple)) else [value]))
     units = unit.split(", ")
     if isinstance(value, (list, tuple)) and 1 < len(units) == len(value):
         return ", ".join(f"{text(v)} {u}" for v, u in zip(value, units, strict=True))
