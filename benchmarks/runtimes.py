@@ -22,11 +22,12 @@ The host and the device of an eager call, and what a recorded graph of the same 
 
 ```python
 import pharos
+
 eager = pharos.predict("gpt2-small", on="h100", phase="decode", precision="fp16", runtime="eager")
 graph = pharos.predict("gpt2-small", on="h100", phase="decode", precision="fp16", runtime="cudagraph")
-assert eager.host_s > eager.device_s             # dispatch takes longer than the kernels,
+assert eager.host_s > eager.device_s  # dispatch takes longer than the kernels,
 assert eager.idle_s / eager.latency.value > 0.5  # so that the GPU idles most of the time,
-assert eager.relieved_s == graph.latency.value   # and recording the launches relieves it
+assert eager.relieved_s == graph.latency.value  # and recording the launches relieves it
 ```
 
 """
