@@ -105,8 +105,10 @@ class Wire:
     def exchange(
         self, name: str, out: Mapping[int, Any], into: Mapping[int, tuple[tuple[int, ...], Any]]
     ) -> dict[int, Any]:
-        """Sends a tensor to each rank of `out`, and gives one of (shape, dtype) from each rank of `into`; one's
-        own is handed over without a message."""
+        """Sends a tensor to each rank of `out`, and gives one of (shape, dtype) from each rank of `into`.
+
+        One's own is handed over without a message.
+        """
         import torch
         import torch.distributed as dist
 
@@ -149,15 +151,15 @@ class Wire:
         me = ranks.index(self.rank)
         own = (at[me + 1] - at[me],)
         parts = self.exchange(name, {r: flat[at[i] : at[i + 1]] for i, r in enumerate(ranks)},
-                              {r: (own, flat.dtype) for r in ranks})  # fmt: skip
+                              dict.fromkeys(ranks, (own, flat.dtype)))  # fmt: skip
         return sum(parts[r] for r in ranks)
 
     def _all_gather(self, name: str, part: Any, ranks: list[int], whole: int) -> Any:
         import torch
 
         at = cuts(whole, len(ranks))
-        parts = self.exchange(name, {r: part for r in ranks},
-                              {r: ((at[i + 1] - at[i],), part.dtype) for i, r in enumerate(ranks)})  # fmt: skip
+        into = {r: ((at[i + 1] - at[i],), part.dtype) for i, r in enumerate(ranks)}
+        parts = self.exchange(name, dict.fromkeys(ranks, part), into)
         return torch.cat([parts[r] for r in ranks])
 
 

@@ -122,11 +122,8 @@ def proposals(problem: Problem) -> Iterator[tuple[int, ...]]:
             if not open_:
                 break
 
-            def size(t: int) -> tuple[float, float, float, int]:
-                option = problem.options[t][orders[t][at[t]]]
-                return option.hbm, option.hbm * option.pieces, option.host, -t
-
-            at[max(open_, key=size)] += 1
+            now = {t: problem.options[t][orders[t][at[t]]] for t in open_}
+            at[max(now, key=lambda t, now=now: (*_size(now[t]), -t))] += 1
     kinds = [{o.layout.strategy for o in options} for options in problem.options]
     for strategy in sorted(set.intersection(*kinds)) if kinds else []:
         yield tuple(
@@ -134,6 +131,11 @@ def proposals(problem: Problem) -> Iterator[tuple[int, ...]]:
                 key=lambda i: options[i].seconds)
             for options in problem.options
         )  # fmt: skip
+
+
+def _size(option: Option) -> tuple[float, float, float]:
+    """What the greedy proposer holds to be large: the largest piece, then the sum, then the host's part."""
+    return option.hbm, option.hbm * option.pieces, option.host
 
 
 def torchrec_greedy(problem: Problem) -> Placement | None:

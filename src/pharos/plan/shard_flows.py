@@ -135,7 +135,7 @@ def flows(
             piece; else as expected where rows are scattered: in proportion to a piece's rows.
     """
     mesh = _Mesh(topology)
-    n, g, m = mesh.n, mesh.group, mesh.nodes
+    n = mesh.n
     local, e = job.local(n), job.element
     asked, whole, sums = np.zeros(n), np.zeros(n), np.zeros(n)
     in_node, reduced = np.zeros(n), 0
@@ -153,7 +153,7 @@ def flows(
                 sums[device] += nbytes
             else:
                 in_node[device] += nbytes
-    found = [mesh.to_each("ids", FORWARD, "all-to-all", asked, back=True)]
+    found: list[Flow | None] = [mesh.to_each("ids", FORWARD, "all-to-all", asked, back=True)]
     if ids is not None and found[0] is not None:
         found = [_drawn(placed, ids, mesh, local)]
     found.append(mesh.to_each("vectors", FORWARD, "all-to-all", whole, back=False))

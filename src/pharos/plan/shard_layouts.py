@@ -236,7 +236,7 @@ class Costing:
         pieces = {ROW: n, TABLE_ROW: group}.get(strategy, 1)
         if pieces > table.rows:
             return (
-                f"{table.rows} rows cannot be cut into {pieces} shards; row-wise needs as many rows as devices "
+                f"{table.rows} rows cannot be cut into {pieces} shards, one a device "
                 f"(table-wise or replicated would do, or {table.rows} devices)"
             )
         if strategy == TABLE_ROW and (self.topology.nodes == 1 or group == 1) and n > 1:
@@ -368,13 +368,12 @@ def narrow(options: Sequence[Option], capacity: float, host: float) -> list[Opti
     """Options without those that fit nowhere or that another beats in every figure."""
     fitting = [o for o in options if o.hbm <= capacity and o.host <= host]
     kept: list[Option] = []
-    for o in fitting:
+    for j, o in enumerate(fitting):
         beaten = any(
             p is not o and p.spread == o.spread and p.pieces == o.pieces
-            and (p.seconds, p.hbm, p.host) <= (o.seconds, o.hbm, o.host)
             and p.seconds <= o.seconds and p.hbm <= o.hbm and p.host <= o.host
-            and ((p.seconds, p.hbm, p.host) != (o.seconds, o.hbm, o.host) or fitting.index(p) < fitting.index(o))
-            for p in fitting
+            and ((p.seconds, p.hbm, p.host) != (o.seconds, o.hbm, o.host) or i < j)
+            for i, p in enumerate(fitting)
         )  # fmt: skip
         if not beaten:
             kept.append(o)

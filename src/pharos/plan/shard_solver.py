@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pharos.plan.greedy import Loads, Placement, Problem, loads, partition, torchrec_greedy
-from pharos.plan.shard_layouts import ALL, NODE, Option
+from pharos.plan.shard_layouts import ALL, ANY, NODE, Option
 from pharos.quantity.errors import InputError
 
 METHODS = ("auto", "milp", "search", "greedy")
@@ -69,26 +69,30 @@ def solve(
         raise InputError("SciPy is not installed", hint="pip install 'pharos-nn[plan]', or --solver search")
     start = torchrec_greedy(problem)
     if method == "greedy":
-        return start and _solution(problem, start, lower_bound(problem)[0], "greedy")
-    found = _solved(problem, start, method, time_limit_s)
+        return _solution(problem, start, lower_bound(problem)[0], "greedy") if start else None
+    found = _solved(problem, start, method, time_limit_s, even)
     if found is None or start is None or not even:
         return found
     most = max(loads(problem, start).hbm)
     if max(loads(problem, found.placement).hbm) <= most:
         return found
-    again = _solved(replace(problem, capacity=most), start, method, time_limit_s)
+    again = _solved(replace(problem, capacity=most), start, method, time_limit_s, even)
     if again is None or again.seconds > found.seconds * (1 + SLACK):
         return found
     return replace(again, bound=min(found.bound, again.seconds))
 
 
-def _solved(problem: Problem, start: Placement | None, method: str, time_limit_s: float) -> Solution | None:
+def _solved(
+    problem: Problem, start: Placement | None, method: str, time_limit_s: float, even: bool
+) -> Solution | None:
     """The best of the methods, never slower than `start`."""
     bound, prices = lower_bound(problem)
     if method == "auto" and _count(problem) <= FEW:
         best = min(_all(problem), key=lambda p: _rank(problem, p), default=None)
-        seconds = max(loads(problem, best).seconds) if best else 0.0
-        return best and Solution(placement=best, seconds=seconds, bound=seconds, how="all tried")
+        if best is None:
+            return None
+        seconds = max(loads(problem, best).seconds)
+        return Solution(placement=best, seconds=seconds, bound=seconds, how="all tried")
     found = [p for p in (start, partition(problem, prices)) if p is not None]
     best = min((improve(problem, p) for p in found), key=lambda p: _rank(problem, p), default=None)
     how, timed_out = "search by moves", False
@@ -103,8 +107,8 @@ def _solved(problem: Problem, start: Placement | None, method: str, time_limit_s
         return None
     reached = max(loads(problem, best).seconds)
     slack = min(SLACK, max(0.0, max(loads(problem, start).seconds) / reached - 1)) if start else SLACK
-    even = _evened(problem, _tidied(problem, best), slack)
-    return _solution(problem, even, bound, how, timed_out)
+    tidy = _tidied(problem, best)
+    return _solution(problem, _evened(problem, tidy, slack) if even else tidy, bound, how, timed_out)
 
 
 def _solution(problem: Problem, placement: Placement, bound: float, how: str, late: bool = False) -> Solution:
@@ -123,7 +127,8 @@ def lower_bound(problem: Problem) -> tuple[float, tuple[int, ...]]:
     """(seconds that no placement undercuts, the options that show it).
 
     Whatever the placement, the busiest device is busy for the mean at least, and memory must suffice in sum:
-    with a price p on a byte, mean + p (bytes - capacity) is a bound for every p >= 0 (Lagrange), concave in p.
+    with a price p on a byte, mean + p (bytes - capacity) is a bound for every p >= 0 (Lagrange), concave
+    in p.
     Besides, some device takes each table's largest piece.
     """
     n = problem.devices
@@ -277,7 +282,7 @@ def _likely(problem: Problem, made: Loads, option: Option, old: Option, at: tupl
 
 
 def _tidied(problem: Problem, placement: Placement) -> Placement:
-    """Layouts that take less in sum, where the busiest device is not made busier: fewer pieces, fewer bytes."""
+    """Layouts that take less in sum where the busiest device is not made busier: fewer pieces and bytes."""
     now, made = list(placement), loads(problem, placement)
     limit = max(made.seconds)
     for t, options in enumerate(problem.options):
@@ -313,7 +318,7 @@ def _evened(problem: Problem, placement: Placement, slack: float) -> Placement:
     limit = max(made.seconds) * (1 + slack)
     for _ in range(500):
         fullest = max(range(problem.devices), key=lambda d: (made.hbm[d], -d))
-        best: tuple[int, _Change] | None = None
+        best: tuple[int, list[tuple[int, int, int]]] | None = None
         pieces = [
             (t, i) for t, (chosen, devices) in enumerate(now) for i, d in enumerate(devices)
             if d == fullest and problem.options[t][chosen].spread not in (ALL, NODE)
@@ -341,10 +346,10 @@ def _evened(problem: Problem, placement: Placement, slack: float) -> Placement:
                         continue
                     if best is None or after < best[0]:
                         change = [(t, i, d)] + ([(swap[0], swap[1], fullest)] if swap else [])
-                        best = after, change  # type: ignore[assignment]
+                        best = after, change
         if best is None:
             break
-        for t, i, d in best[1]:  # type: ignore[misc]
+        for t, i, d in best[1]:
             chosen, devices = now[t]
             made.put(problem.options[t][chosen], (devices[i],), -1)
             made.put(problem.options[t][chosen], (d,))
@@ -445,7 +450,9 @@ def milp(
         if not count or at < 0:
             continue
         option = problem.options[t][o]
-        places = {ALL: tuple(range(n)), NODE: tuple(range(at, at + group))}.get(option.spread, (at,) * count)
+        places = (at,) * int(count)
+        if option.spread != ANY:
+            places = tuple(range(n)) if option.spread == ALL else tuple(range(at, at + group))
         found[t] = (o, found[t][1] + places if found[t][1] else places)
     placement = tuple(found)
     # a tolerance of the solver may be more bytes than there are

@@ -165,7 +165,7 @@ class ShardingPlan:
 
 
 def job_of(model: Model, batch: int, **given: Any) -> Job:
-    """The job of a model of the catalogue or a file: its tables, and its dense parts as every device has them.
+    """The job of a model: its tables, and its dense parts as every device has them.
 
     Raises:
         PharosError: it has no embedding table.
@@ -261,10 +261,11 @@ def _refusal(plan: ShardingPlan, every: list[list[Option]], free: float) -> dict
             return {"why": f"{table.name} cannot be laid by {', '.join(job.strategies)} on {n} devices",
                     "would_do": ("allow more strategies: --strategies all",)}  # fmt: skip
         least = min(options, key=lambda o: o.hbm)
-        why = (f"the smallest piece of {table.name}, {least.layout}, takes {fmt(least.hbm, 'B')}; a device has "
-               f"{fmt(free, 'B')} free for tables")  # fmt: skip
+        why = (f"the smallest piece of {table.name}, {least.layout}, takes {fmt(least.hbm, 'B')}; a device "
+               f"has {fmt(free, 'B')} free for tables")  # fmt: skip
         return {"why": why, "would_do": _remedies(plan)}
-    why = f"tables take {fmt(needed, 'B')} at least, {n} device{'s have' if n > 1 else ' has'} {fmt(n * free, 'B')} free for them"
+    have = "devices have" if n > 1 else "device has"
+    why = f"tables take {fmt(needed, 'B')} at least, {n} {have} {fmt(n * free, 'B')} free for them"
     if needed <= n * free:
         why += "; in sum they would fit, but their pieces do not divide so"
     return {"why": why, "would_do": _remedies(plan)}

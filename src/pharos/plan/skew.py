@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 
 from pharos.quantity.errors import InputError
 
@@ -82,7 +83,7 @@ class Skew:
                 edges.append(round(at * rows))
             edges = sorted(set(edges))
         found = 0.0
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in pairwise(edges):
             p = (self.hits(high, rows) - self.hits(low, rows)) / (high - low)
             found += (high - low) * (1.0 if p >= 1 else -math.expm1(lookups * math.log1p(-p)))
         return min(found, lookups, float(rows))

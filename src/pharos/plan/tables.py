@@ -7,7 +7,7 @@ from typing import Any
 
 from pharos.facts.reading import Document, read_json, read_text, read_yaml
 from pharos.graph.graph import Graph
-from pharos.plan.skew import Skew
+from pharos.plan.skew import UNIFORM, Skew
 from pharos.quantity.dtypes import dtype, nbytes
 from pharos.quantity.errors import InputError, PharosError, unknown
 from pharos.quantity.sizes import prod, size
@@ -34,7 +34,7 @@ class Table:
     dim: int
     pooling: float = 1.0
     dtype: str = "fp32"
-    skew: Skew = Skew()
+    skew: Skew = UNIFORM
     pooled: bool = True
 
     def __post_init__(self) -> None:
@@ -90,8 +90,8 @@ def read_tables(path: str) -> list[Table]:
     """Tables of a YAML, JSON or CSV file.
 
     YAML and JSON hold a list, or a mapping with `tables:`; each table has `rows` and `dim`, and may have
-    `name`, `pooling`, `dtype`, `zipf`, `histogram` ([[share of rows, share of lookups], ...]) and `count`, how
-    many there are alike. CSV has these as its header.
+    `name`, `pooling`, `dtype`, `zipf`, `histogram` ([[share of rows, share of lookups], ...]) and `count`,
+    how many there are alike. CSV has these as its header.
 
     Raises:
         PharosError: not such a file, with the place.

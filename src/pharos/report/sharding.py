@@ -84,8 +84,8 @@ def print_shard(console: Console, plan: ShardingPlan, least: int | None = None) 
         where += f" in {topology.nodes} nodes of {topology.group}"
     console.print(Text(f"{len(job.tables)} tables, {fmt(tables, 'B')}, on {where}", style="bold"))
     step = f"training, {job.optimizer.replace('_', ' ')}" if job.training else "forward alone"
-    pair(console, "step", f"{fmt_count(job.batch)} samples, {fmt_count(job.local(topology.devices))} a device; "
-         f"{step}")  # fmt: skip
+    pair(console, "step", f"{fmt_count(job.batch)} samples, {fmt_count(job.local(topology.devices))} a device"
+         f"; {step}")  # fmt: skip
     if solution is None:
         pair(console, "verdict", f"does NOT fit: {plan.why}")
         for i, what in enumerate(plan.would_do):
@@ -93,8 +93,11 @@ def print_shard(console: Console, plan: ShardingPlan, least: int | None = None) 
         return
     base = sum(plan.common.values())
     held = plan.device_bytes
-    pair(console, "verdict", f"fits: {fmt(max(held), 'B')} on the fullest device of {fmt(plan.capacity, 'B')}, "
-         f"{job.reserve:.0%} kept free" + (f"; {least} devices are the fewest that do" if least else ""))  # fmt: skip
+    verdict = f"fits: {fmt(max(held), 'B')} on the fullest device of {fmt(plan.capacity, 'B')}, "
+    verdict += f"{job.reserve:.0%} kept free"
+    if least:
+        verdict += f"; {least} devices are the fewest that do"
+    pair(console, "verdict", verdict)
     parts = ", ".join(f"{name} {fmt(x, 'B')}" for name, x in plan.common.items() if x)
     pair(console, "of it", f"{fmt(base, 'B')} on every device: {parts}")
     if any(plan.loads.host):
@@ -104,8 +107,8 @@ def print_shard(console: Console, plan: ShardingPlan, least: int | None = None) 
     pair(console, "lookup", f"{fmt(max(plan.lookup_s), 's')} on the busiest device")
     ours = plan.balance(solution.placement)
     late = ", stopped by the clock" if solution.timed_out else ""
-    pair(console, "balance", f"busiest device {fmt(ours.seconds, 's')}, {ours.time_imbalance:.3f} x the mean; "
-         f"memory {ours.memory_imbalance:.3f} x")  # fmt: skip
+    pair(console, "balance", f"busiest device {fmt(ours.seconds, 's')}, {ours.time_imbalance:.3f} x the mean"
+         f"; memory {ours.memory_imbalance:.3f} x")  # fmt: skip
     pair(console, "gap", f"at most {solution.gap:.2%} above the best placement ({solution.how}{late})")
     if plan.baseline:
         theirs = plan.balance(plan.baseline)
@@ -173,7 +176,8 @@ def _print_devices(console: Console, plan: ShardingPlan) -> None:
     rows, shown = [], min(plan.topology.devices, 16)
     for d in range(shown):
         rows.append([str(d), str(pieces[d]), _bytes(held[d]), f"{held[d] / plan.capacity:.0%}",
-                     fmt(plan.lookup_s[d], "s"), fmt(plan.loads.seconds[d], "s"), _bytes(sent[d])])  # fmt: skip
+                     fmt(plan.lookup_s[d], "s"), fmt(plan.loads.seconds[d], "s"),
+                     _bytes(sent[d])])  # fmt: skip
     columns = [("device", "left"), ("tables", "right"), ("memory", "right"), ("full", "right"),
                ("lookup", "right"), ("its time", "right"), ("sends", "right")]  # fmt: skip
     grid(console, columns, rows)

@@ -37,8 +37,7 @@ def pipeline(setting: Setting, progress: Progress) -> Outcome:
     bound = [min(n - s, MICRO_BATCHES) for s in range(n)]
     progress(2, 2, "done")
     return Outcome(
-        name=NAME, summary="a block a stage, 1F1B; what crosses is a micro-batch's activations, and back their "
-        "gradients",
+        name=NAME, summary="a block a stage, 1F1B; activations of micro-batches cross, then their gradients",
         settings={"processes": n, "seed": setting.seed, "micro_batches": MICRO_BATCHES,
                   "micro_batch": f"{SEQUENCES} x {TOKENS} tokens", "width": WIDTH},
         columns=("moves", "stage", "planned_bytes", "counted_bytes"), rows=tuple(rows),
@@ -110,7 +109,7 @@ def worker(wire: Wire, settings: dict[str, Any]) -> dict[str, Any]:
     for i in range(count - warm, count):
         backward(i)
     wire.settle()
-    grads = [p.grad for p in mine.parameters()]
+    grads: list[Any] = [p.grad for p in mine.parameters()]
     worst = max(
         float((p - q).abs().max() / q.abs().max().clamp_min(1e-6))
         for p, q in zip(grads, reference, strict=True)

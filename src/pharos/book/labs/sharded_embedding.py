@@ -1,4 +1,4 @@
-"""Sharded embeddings: a recommender's training step with its tables cut over processes, as a plan lays them."""
+"""Sharded embeddings: a recommender's training step with its tables cut over processes as planned."""
 
 from typing import Any
 
@@ -73,8 +73,8 @@ def sharded_embedding(setting: Setting, progress: Progress) -> Outcome:
         checks=(
             Check(what="equals the unsharded model, largest differences over the largest values",
                   found=f"{told}; {TOLERANCE:.0e} allowed", holds=max(worst.values()) <= TOLERANCE),
-            Check(what="bytes that every process sends are the plan's", found="exactly" if exact else "not so",
-                  holds=exact),
+            Check(what="bytes that every process sends are the plan's", holds=exact,
+                  found="exactly" if exact else "not so"),
         ),
         note=f"ids: planned for those that were drawn; {expected:,.0f} B were expected before",
         data={"difference": worst, "exact": exact, "expected_ids_bytes": expected},

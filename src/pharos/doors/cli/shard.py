@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,11 +10,14 @@ from pharos.doors.cli.app import Json, app, console, number, print_json, write_w
 from pharos.doors.cli.collective import LinkOption, Network, NodesOf
 from pharos.quantity.errors import InputError, PharosError, unknown
 
+if TYPE_CHECKING:
+    from pharos.plan.tables import Table
+
 
 @app.command()
 def shard(
     tables: Annotated[
-        str, typer.Argument(help="A model such as dlrm, or a YAML, CSV or JSON file of tables; - for --table.")
+        str, typer.Argument(help="A model such as dlrm, a YAML, CSV or JSON file of tables; - for --table.")
     ],
     on: Annotated[str, typer.Option("--on", "-m", help="A machine's name or file.")],
     devices: Annotated[
@@ -43,7 +46,7 @@ def shard(
     ] = "rowwise_adagrad",
     strategies: Annotated[
         str,
-        typer.Option("--strategies", help="all, or some of table-wise, column-wise, row-wise, table-row-wise, "
+        typer.Option("--strategies", help="all, or some: table-wise, column-wise, row-wise, table-row-wise, "
                      "replicated."),
     ] = "all",
     lay: Annotated[
@@ -53,7 +56,7 @@ def shard(
         str | None, typer.Option("--host-memory", help="Of the hosts, for tables, a device's share: 256GB.")
     ] = None,
     host_link: Annotated[
-        str | None, typer.Option("--host-link", help="Between device and host; the machine's PCIe by default.")
+        str | None, typer.Option("--host-link", help="Device to host; the machine's PCIe if left out.")
     ] = None,
     reserve: Annotated[
         float, typer.Option("--reserve", help="Share of a device's memory that stays free.")
@@ -160,7 +163,7 @@ def _is_list(path: str) -> bool:
     return isinstance(data, list) or (isinstance(data, dict) and "tables" in data)
 
 
-def _given(text: str, index: int) -> "object":
+def _given(text: str, index: int) -> "Table":
     from pharos.plan.skew import Skew
     from pharos.plan.tables import Table
     from pharos.quantity.units import parse
