@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 
 from pharos.plan.greedy import Loads, Placement, Problem, loads, partition, torchrec_greedy
@@ -22,7 +23,11 @@ METHODS = ("auto", "milp", "search", "greedy")
 FEW = 20_000
 # Whole numbers that an integer programme may have before the search by moves alone must do.
 MANY = 20_000
-NODES = 200
+NODES = 400
+# Multiples of the price of a byte at which layouts are tried: the less they take, the easier they pack.
+PRICES = (0.9, 1.001, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0)
+# Times that tables are taken out and put back.
+ROUNDS = 400
 # How far past the fastest step memory may be evened out.
 SLACK = 0.01
 
@@ -49,14 +54,14 @@ class Solution:
 
 
 def solve(
-    problem: Problem, method: str = "auto", time_limit_s: float = 30.0, even: bool = True
+    problem: Problem, method: str = "auto", time_limit_s: float = 30.0, even: float | None = SLACK
 ) -> Solution | None:
     """The fastest placement found; among those as fast, one with even memory. None where nothing fits.
 
     Args:
         method: "auto", "milp" (needs SciPy), "search" or "greedy".
         even: the fullest device holds no more than under the greedy planner, where that costs no more than
-            `SLACK` of the time; the bound is still that of every placement.
+            this share of the time; None: memory is not looked at. The bound is still that of every placement.
 
     Raises:
         InputError: an unknown method, or SciPy is asked for and missing.
@@ -70,14 +75,14 @@ def solve(
     start = torchrec_greedy(problem)
     if method == "greedy":
         return _solution(problem, start, lower_bound(problem)[0], "greedy") if start else None
-    found = _solved(problem, start, method, time_limit_s, even)
-    if found is None or start is None or not even:
+    found = _solved(problem, start, method, time_limit_s, even is not None)
+    if found is None or start is None or even is None:
         return found
     most = max(loads(problem, start).hbm)
     if max(loads(problem, found.placement).hbm) <= most:
         return found
-    again = _solved(replace(problem, capacity=most), start, method, time_limit_s, even)
-    if again is None or again.seconds > found.seconds * (1 + SLACK):
+    again = _solved(replace(problem, capacity=most), start, method, time_limit_s, even is not None)
+    if again is None or again.seconds > found.seconds * (1 + even):
         return found
     return replace(again, bound=min(found.bound, again.seconds))
 
@@ -86,15 +91,17 @@ def _solved(
     problem: Problem, start: Placement | None, method: str, time_limit_s: float, even: bool
 ) -> Solution | None:
     """The best of the methods, never slower than `start`."""
-    bound, prices = lower_bound(problem)
+    bound, picks = lower_bound(problem)
     if method == "auto" and _count(problem) <= FEW:
         best = min(_all(problem), key=lambda p: _rank(problem, p), default=None)
         if best is None:
             return None
         seconds = max(loads(problem, best).seconds)
         return Solution(placement=best, seconds=seconds, bound=seconds, how="all tried")
-    found = [p for p in (start, partition(problem, prices)) if p is not None]
+    starts = [start, *(partition(problem, chosen) for chosen in picks)]
+    found = [p for p in starts if p is not None]
     best = min((improve(problem, p) for p in found), key=lambda p: _rank(problem, p), default=None)
+    best = best and shake(problem, best)
     how, timed_out = "search by moves", False
     if method == "milp" or (method == "auto" and has_scipy() and _variables(problem) <= MANY):
         known = max(loads(problem, best).seconds) if best else None
@@ -108,7 +115,8 @@ def _solved(
     reached = max(loads(problem, best).seconds)
     slack = min(SLACK, max(0.0, max(loads(problem, start).seconds) / reached - 1)) if start else SLACK
     tidy = _tidied(problem, best)
-    return _solution(problem, _evened(problem, tidy, slack) if even else tidy, bound, how, timed_out)
+    last = _joined(problem, _evened(problem, tidy, slack) if even else tidy)
+    return _solution(problem, last, bound, how, timed_out)
 
 
 def _solution(problem: Problem, placement: Placement, bound: float, how: str, late: bool = False) -> Solution:
@@ -123,8 +131,8 @@ def has_scipy() -> bool:
     return find_spec("scipy") is not None
 
 
-def lower_bound(problem: Problem) -> tuple[float, tuple[int, ...]]:
-    """(seconds that no placement undercuts, the options that show it).
+def lower_bound(problem: Problem) -> tuple[float, list[tuple[int, ...]]]:
+    """(seconds that no placement undercuts, the options that show it, and those at higher prices of memory).
 
     Whatever the placement, the busiest device is busy for the mean at least, and memory must suffice in sum:
     with a price p on a byte, mean + p (bytes - capacity) is a bound for every p >= 0 (Lagrange), concave
@@ -154,8 +162,9 @@ def lower_bound(problem: Problem) -> tuple[float, tuple[int, ...]]:
         else:
             high -= third
     best = max((at(0.0), at(low), at(high)), key=lambda found: found[0])
-    # a price a little higher frees room for pieces that do not divide evenly
-    return max(best[0], alone), at(high * 1.001)[1] if high > 0 else best[1]
+    # higher prices free room for pieces that do not divide evenly
+    picks = [at(low * more)[1] for more in PRICES] if low > 0 else [best[1]]
+    return max(best[0], alone), list(dict.fromkeys(picks))
 
 
 def _rank(problem: Problem, placement: Placement) -> tuple[float, int]:
@@ -209,6 +218,68 @@ def improve(problem: Problem, start: Placement, rounds: int = 2000) -> Placement
             made.put(problem.options[t][chosen], devices)
             now[t] = (chosen, devices)
     return tuple(now)
+
+
+def shake(problem: Problem, start: Placement, rounds: int = ROUNDS) -> Placement:
+    """Takes a few tables out, one of them the busiest device's, and puts them back where they end soonest.
+
+    What is better is kept. The seed is the same each time.
+    """
+    random = Random(0)
+    best, rank = start, _rank(problem, start)
+    for _ in range(rounds):
+        made = loads(problem, best)
+        busiest = made.seconds.index(max(made.seconds))
+        here = [t for t, (_, devices) in enumerate(best) if busiest in devices]
+        out = {random.choice(here), *random.choices(range(len(best)), k=random.randint(1, 4))}
+        now = list(best)
+        for t in out:
+            made.put(problem.options[t][now[t][0]], now[t][1], -1)
+        order = sorted(
+            out, key=lambda t: (-min(o.hbm * o.pieces for o in problem.options[t]), random.random())
+        )
+        for t in order:
+            ways = [
+                (max(made.seconds[d] + option.seconds for d in place) + random.random() * 1e-12, i, place)
+                for i, option in enumerate(problem.options[t])
+                for place in _roomy(problem, made, option)
+            ]  # fmt: skip
+            if not ways:
+                break
+            # now and then the second best, which may leave room for the next
+            _, i, place = sorted(ways)[min(int(random.random() * 1.5), len(ways) - 1)]
+            now[t] = (i, place)
+            made.put(problem.options[t][i], place)
+        else:
+            found = tuple(now)
+            if _rank(problem, found) < rank:
+                best = improve(problem, found)
+                rank = _rank(problem, best)
+    return best
+
+
+def _roomy(problem: Problem, made: Loads, option: Option) -> Iterator[tuple[int, ...]]:
+    """The least busy places with room for an option."""
+    if option.spread != ANY:
+        for place in _places(problem, option):
+            if all(made.fits(d, option) for d in place):
+                yield place
+        return
+    seconds, hbm, host = list(made.seconds), list(made.hbm), list(made.host)
+    found: tuple[int, ...] = ()
+    for _ in range(option.pieces):
+        room = [
+            d for d in range(problem.devices)
+            if hbm[d] + option.hbm <= problem.capacity and host[d] + option.host <= problem.host
+        ]  # fmt: skip
+        if not room:
+            return
+        d = min(room, key=lambda d: (seconds[d], d))
+        seconds[d] += option.seconds
+        hbm[d] += option.hbm
+        host[d] += option.host
+        found += (d,)
+    yield found
 
 
 _Change = list[tuple[int, tuple[int, tuple[int, ...]]]]
@@ -312,6 +383,24 @@ def _tidied(problem: Problem, placement: Placement) -> Placement:
     return tuple(now)
 
 
+def _joined(problem: Problem, placement: Placement) -> Placement:
+    """Columns that ended on one device are one table there, which asks for its ids once."""
+    now = list(placement)
+    for t, options in enumerate(problem.options):
+        chosen, devices = now[t]
+        old = options[chosen]
+        if old.spread != ANY or len(devices) < 2 or len(set(devices)) > 1:
+            continue
+        for i, option in enumerate(options):
+            if (
+                option.spread == ANY and option.pieces == 1 and option.seconds <= old.pieces * old.seconds
+                and option.hbm <= old.pieces * old.hbm and option.host <= old.pieces * old.host
+            ):  # fmt: skip
+                now[t] = (i, devices[:1])
+                break
+    return tuple(now)
+
+
 def _evened(problem: Problem, placement: Placement, slack: float) -> Placement:
     """Memory evened out by moves that keep the step within `slack` of what it is."""
     now, made = list(placement), loads(problem, placement)
@@ -379,7 +468,7 @@ def milp(
     unit = bound or 1.0
     # variable 0 is the busiest device's time
     columns: list[tuple[int, int, int]] = [(-1, -1, -1)]
-    upper, whole = [np.inf if known is None else known / unit * (1 + 1e-9)], [0]
+    upper, whole = [np.inf if known is None else known / unit * 1.05], [0]
     entries: list[tuple[int, int, float]] = []
     low: list[float] = []
     high: list[float] = []

@@ -13,7 +13,7 @@ from pharos.plan.footprint import LIBRARY_BYTES
 from pharos.plan.greedy import Loads, Placement, Problem, loads, torchrec_greedy
 from pharos.plan.shard_flows import Flow, Placed, flows
 from pharos.plan.shard_layouts import Costing, Job, Option, narrow
-from pharos.plan.shard_solver import Solution, solve
+from pharos.plan.shard_solver import SLACK, Solution, solve
 from pharos.plan.tables import OPTIMIZERS, tables_of
 from pharos.plan.topology import Topology
 from pharos.predict.memory import GPU_CONTEXT_BYTES
@@ -207,9 +207,13 @@ def common_bytes(job: Job, machine: Machine, topology: Topology) -> dict[str, fl
 
 
 def shard(
-    job: Job, machine: Machine, topology: Topology, method: str = "auto", time_limit_s: float = 30.0
-) -> ShardingPlan:
+    job: Job, machine: Machine, topology: Topology, method: str = "auto", time_limit_s: float = 30.0,
+    even: float | None = SLACK,
+) -> ShardingPlan:  # fmt: skip
     """The best placement that the solver finds, beside that of the greedy planner.
+
+    Args:
+        method, time_limit_s, even: see `shard_solver.solve`.
 
     Raises:
         InputError: a strategy asked for that a table cannot have, or a figure of the machine is unknown.
@@ -230,7 +234,7 @@ def shard(
     )  # fmt: skip
     solution = baseline = None
     if free > 0 and all(options):
-        solution = solve(problem, method, time_limit_s)
+        solution = solve(problem, method, time_limit_s, even)
         baseline = torchrec_greedy(problem)
     made = ShardingPlan(
         job=job, machine=machine, topology=topology, costing=costing, problem=problem, solution=solution,

@@ -65,6 +65,10 @@ def shard(
     time_limit: Annotated[
         float, typer.Option("--time-limit", min=0.1, help="Seconds that the solver may take.")
     ] = 30.0,
+    even: Annotated[
+        float,
+        typer.Option("--even", min=0, help="Share of the time that memory as even as TorchRec's may cost."),
+    ] = 0.01,
     torchrec: Annotated[
         Path | None, typer.Option("--torchrec", help="Write TorchRec planner constraints, .json or .py.")
     ] = None,
@@ -137,7 +141,7 @@ def shard(
         if least is None:
             raise InputError("no number of devices up to 4096 holds the tables", where="--devices")
         topology = topology_of(machine, least, number(nodes_of, "nodes-of"), link, network)
-    plan = sharding.shard(job, machine, topology, solver, time_limit)
+    plan = sharding.shard(job, machine, topology, solver, time_limit, even)
     if torchrec and plan.fits:
         from json import dumps
 
