@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,8 @@ from pharos.predict.runtimes import RUNTIMES
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError
 from pharos.quantity.units import parse
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def _quantity(unit: str, example: str) -> Any:
@@ -211,23 +213,28 @@ def read_contract(path: str | Path) -> tuple[Contract, Document]:
     Raises:
         InputError: every mistake found, each with line, field, what is allowed, the nearest match.
     """
+    return read_as(Contract, path, "a contract")
+
+
+def read_as(root: type[M], path: str | Path, what: str) -> tuple[M, Document]:
+    """A YAML file as a strict model, with the places of its fields; errors as of `read_contract`."""
     document = read_yaml(path)
     if not isinstance(document.data, dict):
-        raise InputError("is not a contract: it must be a mapping of fields", where=document.where())
+        raise InputError(f"is not {what}: it must be a mapping of fields", where=document.where())
     try:
-        return Contract.model_validate(document.data), document
+        return root.model_validate(document.data), document
     except ValidationError as error:
-        lines = [_told(document, problem) for problem in error.errors()]
+        lines = [_told(root, document, problem) for problem in error.errors()]
         raise InputError("\n".join(dict.fromkeys(lines))) from None
 
 
-def _told(document: Document, problem: Any) -> str:
+def _told(root: Any, document: Document, problem: Any) -> str:
     """One validation problem as `place: what (hint)`."""
     keys = tuple(k for k in problem["loc"] if not (isinstance(k, str) and k in ("str", "dict[str,any]")))
     place = document.where(*keys)
     kind, given = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
-        model: Any = Contract
+        model: Any = root
         for key in keys[:-1]:
             model = model.model_fields[key].annotation
         near = get_close_matches(str(keys[-1]), model.model_fields, n=1, cutoff=0.5)

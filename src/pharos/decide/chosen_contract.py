@@ -1,0 +1,83 @@
+"""The contract of a decision: model, workload, machine and limits as `pharos check` reads them."""
+
+from io import StringIO
+from math import ceil
+from typing import Any
+
+from pharos.decide.brief import Brief
+from pharos.decide.contract import Contract
+from pharos.decide.search import Trial
+from pharos.models.registry import parse_name
+
+# Limits of a brief that mean the same in a contract.
+SAME = ("latency", "throughput", "memory", "storage", "energy")
+
+
+def contract_of(chosen: Trial, brief: Brief) -> dict[str, Any]:
+    """The fields of a contract, SI units; of tables over several devices, one device's share.
+
+    Accuracy is no limit of a contract: it is not predicted from a graph.
+    """
+    limits: dict[str, Any] = {n: v for n in SAME if (v := getattr(brief.limits, n)) is not None}
+    rate, watts = brief.rate_per_s, brief.limits.power
+    energy, idle = chosen.figures["energy"].value, brief.assumed.idle_power
+    if rate is not None and watts is not None and energy is not None and idle is not None and watts > idle:
+        limits["energy"] = min(limits.get("energy", float("inf")), (watts - idle) / rate)
+    elif watts is not None and rate is None:
+        limits["power"] = watts
+    elif watts is not None:
+        # what is drawn between examples is not known: the limit is put on what is drawn at work
+        limits["power"] = watts
+    if brief.limits.energy_per_day is not None and rate:
+        limits["energy"] = min(
+            limits.get("energy", float("inf")), brief.limits.energy_per_day / (86400 * rate)
+        )
+    if not limits:
+        capacity = chosen.machine.capacity_bytes.value
+        if capacity is not None:
+            limits["memory"] = capacity
+        else:
+            limits["latency"] = chosen.figures["latency"].high
+    machine: Any = brief.machine if isinstance(brief.machine, dict) else chosen.machine.id
+    work: dict[str, Any] = {"batch": brief.use.batch, "precision": chosen.precision, **chosen.member.work}
+    found: dict[str, Any] = {
+        "name": brief.name,
+        "model": _share(chosen),
+        "machine": machine,
+        "workload": work,
+    }
+    if brief.assumed.system_memory is not None:
+        found["assumed"] = {"system_memory": brief.assumed.system_memory}
+    found["limits"] = {k: _plain(v) for k, v in limits.items()}
+    Contract.model_validate(found)
+    return found
+
+
+def _plain(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def _share(chosen: Trial) -> str:
+    if chosen.devices == 1:
+        return chosen.member.model
+    name, given = parse_name(chosen.member.model)
+    given["rows"] = tuple(max(1, ceil(r / chosen.devices)) for r in given["rows"])
+    inner = ", ".join(f"{k}={v!r}" for k, v in given.items())
+    return f"{name}({inner})"
+
+
+def contract_text(chosen: Trial, brief: Brief, path: str = "") -> str:
+    """The contract as YAML, with a line that says what it came from."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 200
+    out = StringIO()
+    share = f"; one of {chosen.devices} devices" if chosen.devices > 1 else ""
+    out.write(f"# Chosen by pharos choose{' from ' + path if path else ''}{share}. SI units.\n")
+    found = contract_of(chosen, brief)
+    for part in ("machine", "limits", "assumed", "workload"):
+        if isinstance(found.get(part), dict):
+            found[part] = {k: (float(v) if isinstance(v, float) else v) for k, v in found[part].items()}
+    yaml.dump(found, out)
+    return out.getvalue()
