@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pharos.api import advise as advise
     from pharos.api import check as check
+    from pharos.api import choose as choose
     from pharos.api import compare as compare
+    from pharos.api import data as data
     from pharos.api import load as load
     from pharos.api import predict as predict
     from pharos.api import serve as serve
@@ -32,7 +34,20 @@ __version__ = "0.1.0"
 
 _NAMES = {
     **dict.fromkeys(
-        ("advise", "check", "compare", "load", "predict", "serve", "show", "summary", "train", "why"),
+        (
+            "advise",
+            "check",
+            "choose",
+            "compare",
+            "data",
+            "load",
+            "predict",
+            "serve",
+            "show",
+            "summary",
+            "train",
+            "why",
+        ),
         "pharos.api",
     ),
     "to_onnx": "pharos.convert.to_onnx",

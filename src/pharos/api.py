@@ -11,6 +11,8 @@ from pharos.models.registry import Model
 
 if TYPE_CHECKING:
     from pharos.decide.advice import Finding
+    from pharos.decide.choose import Decision
+    from pharos.decide.data import Data
     from pharos.decide.verdict import Verdict
     from pharos.decide.why import Why
     from pharos.machines.machine import Machine
@@ -159,6 +161,20 @@ def why(
     return reasons(
         load(model, dims), machine, Workload(**work), runtime=runtime, devices=devices, limits=asked
     )
+
+
+def choose(path: str | Path) -> "Decision":
+    """Chooses an architecture for a brief: data and limits."""
+    from pharos.decide.choose import choose_file
+
+    return choose_file(path)
+
+
+def data(path: str | Path, seed: int = 0) -> "Data":
+    """Facts about a file or folder of data, measured from a sample that follows `seed`."""
+    from pharos.decide.data import inspect
+
+    return inspect(path, seed)
 
 
 def compare(models: list[str], on: list[str], **work: Any) -> "list[Estimate]":

@@ -9,8 +9,17 @@ from pharos.decide.data.facts import Data, Level, structure
 from pharos.facts.tables import families, family_card
 
 # How much each structure counts. Assumed; a stream's end and identifiers decide what can run at all.
-WEIGHTS = {"local": 2.0, "stationary": 1.0, "ordered": 1.0, "far": 2.0, "recall": 1.5, "unbounded": 3.0, "columns": 2.0,
-           "ids": 3.0, "varies": 0.5}  # fmt: skip
+WEIGHTS = {
+    "local": 2.0,
+    "stationary": 1.0,
+    "ordered": 1.0,
+    "far": 2.0,
+    "recall": 1.5,
+    "unbounded": 3.0,
+    "columns": 2.0,
+    "ids": 3.0,
+    "varies": 0.5,
+}
 LABELS_WEIGHT = 2.0
 # A spectrogram read as a sequence: locality holds in time, not between bands.
 ONE_AXIS = 0.75
@@ -49,7 +58,7 @@ class Bias:
 def bias(family: str) -> Bias:
     """A family's biases, from its card."""
     card = family_card(family)
-    found = {k: tuple(v) if isinstance(v, list) else v for k, v in card["bias"].items()}
+    found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card["bias"].items()}
     labels = {row["over"]: (float(row["few"]), float(row["enough"]), row["source"]) for row in card["labels"]}
     return Bias(family=family, labels=labels, **found)
 
@@ -193,11 +202,12 @@ def without_network(data: Data) -> Alternative | None:
         lead = rows is None or rows <= TREES_LEAD
         many = "tables of this kind" if rows is None else f"{rows:,} rows"
         return Alternative(
-            name=name, leads=lead,
-            reason=f"no neural network may be needed: on {many} trees are {'ahead of' if lead else 'level with'} "
-            "networks and cheaper to tune (Grinsztajn et al. 2022, arXiv:2207.08815; McElfresh et al. 2023, "
-            "arXiv:2305.02997)",
-        )  # fmt: skip
+            name=name,
+            leads=lead,
+            reason=f"no neural network may be needed: on {many} trees are "
+            f"{'ahead of' if lead else 'level with'} networks and cheaper to tune (Grinsztajn et al. 2022, "
+            "arXiv:2207.08815; McElfresh et al. 2023, arXiv:2305.02997)",
+        )
     return Alternative(
         name=name, leads=False, reason=f"on {rows:,} rows networks and trees are close: try both "
         "(McElfresh et al. 2023, arXiv:2305.02997)",

@@ -18,6 +18,7 @@ from pharos.graph.count import count
 from pharos.graph.workload import Workload
 from pharos.machines.machine import Machine, find_machine
 from pharos.models.registry import find
+from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError
 from pharos.quantity.units import fmt
 
@@ -144,7 +145,7 @@ def _decide(
         told(match.family)
         trials, n = evaluate(space, machine, brief, data)
         searched, calls, walked = searched + len(trials), calls + n, walked + 1
-        every += trials
+        every += [t for t in trials if _trusted(t, match, brief)]
         if not trials:
             rejected.append(
                 (match.family, f"{machine.id} has no known peak for it, or no size makes a network")
@@ -154,9 +155,11 @@ def _decide(
         found, steps = walk(trials, start, brief, data)
         if not standing:
             trail += steps
-        fit = sorted((t for t in trials if t.stands), key=lambda t: order(t, brief, data))
+        fit = sorted(
+            (t for t in trials if t.stands and _trusted(t, match, brief)), key=lambda t: order(t, brief, data)
+        )
         if found is None or not fit:
-            why = steps[-1].action if steps else "nothing stands"
+            why = steps[-1].action if steps and found is None else _untrusted(match)
             rejected.append((match.family, why + _grows(match.family, space, machine, brief, data)))
             continue
         best = fit[0]
@@ -186,8 +189,13 @@ def _decide(
     )  # fmt: skip
 
 
+def _trusted(trial: Trial, match: Match, brief: Brief) -> bool:
+    """Whether an accuracy may be hoped for: published, or more speaks for the family than against."""
+    return brief.limits.accuracy is None or trial.value("accuracy") is not None or match.score > 0
+
+
 def _wanted(trial: Trial, brief: Brief, data: Data) -> float:
-    """Where the walk starts: the most accurate, or what suits such data by its capacity; widest types first."""
+    """Where the walk starts: the most accurate, or what suits such data by its capacity."""
     known = trial.value("accuracy")
     return known if known is not None else -100 - capacity_gap(trial, brief, data)
 
@@ -198,13 +206,19 @@ def _data_step(data: Data) -> Step:
     levels = structure(data)
     numbers = {n: {"level": v.value, "says": v.says, "known": v.known} for n, v in levels.items()}
     strong = [v.says for v in levels.values() if v.value is not None and v.value > 0.5]
-    return Step(step="data", question="What structure do the data have?", answer=data.kind,
-                numbers=numbers, action="; ".join(strong) or "no structure is known")  # fmt: skip
+    return Step(
+        step="data",
+        question="What structure do the data have?",
+        answer=data.kind,
+        numbers=numbers,
+        action="; ".join(strong) or "no structure is known",
+    )
 
 
 def _candidates_step(matches: list[Match], alternative: Alternative | None) -> Step:
-    numbers: dict[str, Any] = {m.family: {"score": m.score, "for": list(m.reasons), "against": list(m.counters)}
-                               for m in matches}  # fmt: skip
+    numbers: dict[str, Any] = {
+        m.family: {"score": m.score, "for": list(m.reasons), "against": list(m.counters)} for m in matches
+    }
     action = "try " + ", then ".join(m.family for m in matches[:SEARCHED])
     if alternative is not None:
         numbers[alternative.name] = {"leads": alternative.leads, "for": [alternative.reason]}
@@ -246,7 +260,7 @@ def _grows(family: str, space: list[Member], machine: Machine, brief: Brief, dat
     if not trials:
         return ""
     trial = max(trials, key=lambda t: (_wanted(t, brief, data), -bits(t)))
-    work = Workload(batch=brief.use.batch, precision=trial.precision, **trial.member.work)
+    work = Workload(batch=brief.use.batch, precision=Precision.of(trial.precision), **trial.member.work)
     state = count(find(trial.member.model).graph(work)).state_bytes
     steps = trial.member.work.get("context", 1)
     room = brief.limits.memory or machine.capacity_bytes.value
@@ -256,6 +270,11 @@ def _grows(family: str, space: list[Member], machine: Machine, brief: Brief, dat
     hours = (room - (trial.value("storage") or 0.0)) / (each * data.rate_hz) / 3600
     return (f"; its cache grows by {fmt(each * data.rate_hz, 'B')} a second ({trial.label}): "
             f"{fmt(room, 'B')} are full after {hours:.3g} hours")  # fmt: skip
+
+
+def _untrusted(match: Match) -> str:
+    against = match.counters[0] if match.counters else "more speaks against it than for it"
+    return f"no published accuracy, and its biases do not fit (score {match.score:.1f}): {against}"
 
 
 def _lines(trials: list[Trial], best: Trial, brief: Brief) -> list[tuple[str, str]]:
@@ -305,14 +324,20 @@ def _machines(brief: Brief, document: Document) -> tuple[list[Machine], bool]:
         found = [find_machine(n) for n in names]
     except PharosError as error:
         raise error.at(where) from None
-    return sorted(found, key=price), True
+    return by_price(found), True
 
 
-def price(machine: Machine) -> tuple[int, float]:
-    """What orders machines: microcontrollers, phones and boards, then the rest; by price, or peak."""
-    rank = ("mcu", "mobile_soc", "cpu", "npu", "gpu", "tpu").index(machine.kind)
-    peaks = [p.ops_per_s.value for p in machine.peaks.values() if p.ops_per_s.value]
-    return rank, machine.price_usd.value or max(peaks, default=float("inf")) / 1e9
+def by_price(machines: list[Machine]) -> list[Machine]:
+    """Machines, cheapest first: by price where all of them have one, else by their largest peak."""
+    if all(m.price_usd for m in machines):
+        return sorted(machines, key=lambda m: m.price_usd.value or 0.0)
+
+    def peak(machine: Machine) -> float:
+        return max(
+            (p.ops_per_s.value for p in machine.peaks.values() if p.ops_per_s.value), default=float("inf")
+        )
+
+    return sorted(machines, key=lambda m: (peak(m), m.id))
 
 
 def _cheapest(
@@ -325,17 +350,28 @@ def _cheapest(
     for machine in machines:
         capacity = machine.capacity_bytes.value
         trials, _ = evaluate(_few(space), machine, brief, data)
-        fit = [t for t in trials if t.stands and not (set(t.unknown) & {"latency", "memory"})]
+        sure = ("power", "energy", "energy_per_day")
+        fit = [t for t in trials if t.stands and not set(t.unknown).difference(sure)]
         if fit and capacity is not None:
             tried[machine.id] = "stands"
-            step = Step(step="machine", question="On which machine, cheapest first, does the best match stand?",
-                        answer=machine.id, numbers=tried, action=f"take {machine.id}")  # fmt: skip
+            step = Step(
+                step="machine",
+                question="On which machine, cheapest first, does the best match stand?",
+                answer=machine.id,
+                numbers=tried,
+                action=f"take {machine.id}",
+            )
             return machine, machine.id, step
         worst = next((t.broken[0] for t in trials if t.broken), "")
         tried[machine.id] = "capacity is not known" if capacity is None else (
             f"fails {worst}" if worst else "cannot be told" if trials else "no peak is known")  # fmt: skip
-    step = Step(step="machine", question="On which machine, cheapest first, does the best match stand?",
-                answer="none", numbers=tried, action=f"go on with the largest, {machines[-1].id}")  # fmt: skip
+    step = Step(
+        step="machine",
+        question="On which machine, cheapest first, does the best match stand?",
+        answer="none",
+        numbers=tried,
+        action=f"go on with the largest, {machines[-1].id}",
+    )
     return machines[-1], "", step
 
 

@@ -95,8 +95,15 @@ def check(name: str, trial: Trial, brief: Brief) -> tuple[Step, str]:
         if verdict is None:
             continue
         figure = verdict.figure
-        numbers[limit] = {"value": figure.value, "low": figure.low, "high": figure.high, "limit": verdict.limit,
-                          "margin": verdict.margin, "verdict": verdict.verdict, "known": figure.level}  # fmt: skip
+        numbers[limit] = {
+            "value": figure.value,
+            "low": figure.low,
+            "high": figure.high,
+            "limit": verdict.limit,
+            "margin": verdict.margin,
+            "verdict": verdict.verdict,
+            "known": figure.level,
+        }
         answers.append(verdict.verdict)
     action = "go on"
     if name == "compute":

@@ -30,8 +30,10 @@ def risks_of(chosen: Trial, brief: Brief, data: Data, matches: list[Match]) -> I
         why = accuracy.evidence[0].where if accuracy.evidence else "nothing is published"
         yield f"accuracy is not known: {why}", "train small members on a sample of the data, at several sizes"
     elif any(e.kind is Kind.ASSUMED for e in accuracy.evidence):
-        yield ("accuracy is carried over from other data", "train on augmented data and test on what the device sees; "
-               "the next size up is on the front")  # fmt: skip
+        yield (
+            "accuracy is carried over from other data",
+            "train on augmented data and test on what the device sees; the next size up is on the front",
+        )
     if chosen.precision == "int8" and not any("8-bit" in e.where for e in accuracy.evidence):
         yield "int8 may lose accuracy", "calibrate on real inputs, or train with quantisation"
     best = next((m for m in matches if m.family == chosen.member.family), None)
@@ -41,24 +43,35 @@ def risks_of(chosen: Trial, brief: Brief, data: Data, matches: list[Match]) -> I
             "collect more, augment, or start from weights trained on other data",
         )
     if chosen.machine.kind in EDGE and brief.use.connectivity != "always":
-        yield ("heat in an enclosure lowers the clock", "a heat sink, or fewer examples when it is hot; the margin on "
-               f"latency is {_margin(chosen, 'latency')}")  # fmt: skip
-        yield ("what is to be told apart changes once deployed", "keep a tenth of capacity free and plan how updates "
-               "reach the device")  # fmt: skip
+        yield (
+            "heat in an enclosure lowers the clock",
+            "a heat sink, or fewer examples when it is hot; the margin on "
+            f"latency is {_margin(chosen, 'latency')}",
+        )
+        yield (
+            "what is to be told apart changes once deployed",
+            "keep a tenth of capacity free and plan how updates reach the device",
+        )
     if data.skew is not None and data.classes and data.skew < 0.2 / data.classes:
-        yield (f"the rarest class has {data.skew:.2%} of the labels", "weigh or sample classes, and report accuracy by "
-               "class")  # fmt: skip
+        yield (
+            f"the rarest class has {data.skew:.2%} of the labels",
+            "weigh or sample classes, and report accuracy by class",
+        )
     if chosen.devices > 1:
-        yield (f"{chosen.devices} devices must exchange looked-up rows for every batch", "predict the exchange with "
-               "pharos collective; keep hot rows on every device")  # fmt: skip
+        yield (
+            f"{chosen.devices} devices must exchange looked-up rows for every batch",
+            "predict the exchange with pharos collective; keep hot rows on every device",
+        )
     if chosen.member.family in ("transformer", "vit", "attention") and (data.longest or 0) > 4096:
         yield (
             "scores of all pairs do not fit where attention is not tiled",
             "require a runtime with tiled attention",
         )
     if chosen.member.family in ("rnn", "ssm") and (data.dependence or 0) > 200:
-        yield (f"a state of fixed size may lose what lies {data.dependence:,.0f} steps back", "probe with the distance "
-               "between what tells and what is asked")  # fmt: skip
+        yield (
+            f"a state of fixed size may lose what lies {data.dependence:,.0f} steps back",
+            "probe with the distance between what tells and what is asked",
+        )
     if data.kind == "tabular":
         yield (
             "a network may not beat trees here",

@@ -27,8 +27,14 @@ from pharos.quantity.units import fmt
 # Hyperparameters that may be arrays: a line is predicted for all their values at once.
 AXES = ("resolution", "hidden", "heads")
 # Precisions to try by the machine's kind, widest first.
-PRECISIONS = {"gpu": ("fp32", "bf16", "int8"), "tpu": ("bf16", "int8"), "npu": ("fp16", "int8"),
-              "mcu": ("fp32", "int8"), "cpu": ("fp32", "bf16", "int8"), "mobile_soc": ("fp16", "int8")}  # fmt: skip
+PRECISIONS = {
+    "gpu": ("fp32", "bf16", "int8"),
+    "tpu": ("bf16", "int8"),
+    "npu": ("fp16", "int8"),
+    "mcu": ("fp32", "int8"),
+    "cpu": ("fp32", "bf16", "int8"),
+    "mobile_soc": ("fp16", "int8"),
+}
 FOUR_BITS = "weights=int4,activations=bf16"
 # Activations that integer kernels have everywhere: a clamp, or a table of 256 entries.
 PLAIN = ("relu", "relu6", "sigmoid", "tanh")
@@ -112,12 +118,15 @@ def evaluate(
 def _group(
     group: list[Member], precision: str, machine: Machine, brief: Brief, data: Data
 ) -> tuple[list[Trial], int]:
-    work = Workload(batch=brief.use.batch, precision=precision, **group[0].work)
+    work = Workload(batch=brief.use.batch, precision=Precision.of(precision), **group[0].work)
     if len(group) > 1:
         try:
             estimate = predict(_as_array(group, work), machine, work)
-            return [t for i, m in enumerate(group)
-                    if (t := _trial(m, precision, machine, brief, data, estimate, i, len(group)))], 1  # fmt: skip
+            return [
+                t
+                for i, m in enumerate(group)
+                if (t := _trial(m, precision, machine, brief, data, estimate, i, len(group)))
+            ], 1
         except (PharosError, TypeError, ValueError):
             # a graph whose form depends on its sizes, or a machine that needs them: one after another
             pass
@@ -174,24 +183,38 @@ def _trial(
     latency, energy = at(estimate.latency), at(estimate.energy)
     samples = _at(estimate.samples, i) if member.work.get("phase") == "decode" else brief.use.batch
     per_second = Figure(
-        value=_over(samples, latency.value), low=_over(samples, latency.high), high=_over(samples, latency.low),
-        unit="1/s", evidence=latency.evidence,
-    )  # fmt: skip
+        value=_over(samples, latency.value),
+        low=_over(samples, latency.high),
+        high=_over(samples, latency.low),
+        unit="1/s",
+        evidence=latency.evidence,
+    )
     figures = {
-        "latency": latency, "throughput": per_second, "energy": energy,
-        "memory": Figure(value=total, low=total, high=total, unit="B",
-                         evidence=(*told, counted("weights, live activations, caches"))),
+        "latency": latency,
+        "throughput": per_second,
+        "energy": energy,
+        "memory": Figure(
+            value=total,
+            low=total,
+            high=total,
+            unit="B",
+            evidence=(*told, counted("weights, live activations, caches")),
+        ),
         "storage": exact(stored, "B", "parameters and buffers"),
-        "macs": exact(int(_at(count.macs, i)), "MAC"), "parameters": exact(int(_at(count.parameters, i)), ""),
+        "macs": exact(int(_at(count.macs, i)), "MAC"),
+        "parameters": exact(int(_at(count.parameters, i)), ""),
         "power": _power(energy, at(estimate.power_W), machine, brief),
         "energy_per_day": _daily(energy, brief),
-        "accuracy": accuracy_of(member.model, member.resolution, precision, data, brief.task, brief.use.pretrained),
-    }  # fmt: skip
+        "accuracy": accuracy_of(
+            member.model, member.resolution, precision, data, brief.task, brief.use.pretrained
+        ),
+    }
     verdicts = {n: _judged(n, v, figures[n]) for n in type(brief.limits).model_fields
                 if (v := getattr(brief.limits, n)) is not None}  # fmt: skip
-    capacity = machine.capacity_bytes.value
-    if "memory" not in verdicts and capacity is not None:
-        verdicts = {"memory": judge("memory", capacity, figures["memory"]), **verdicts}
+    for name, held in (("memory", machine.capacity_bytes.value), ("storage", machine.flash_bytes.value)):
+        # what the machine has is a limit too, whether told or not
+        if held is not None and held < (getattr(brief.limits, name) or float("inf")):
+            verdicts[name] = judge(name, held, figures[name])
     return Trial(
         member=member, precision=precision, machine=machine, figures=figures, verdicts=verdicts,
         plain=_plain(count), devices=devices, notes=notes,
@@ -236,8 +259,13 @@ def _daily(energy: Figure, brief: Brief) -> Figure:
         why = "energy of one example is not known" if rate else "write use.rate or use.per_day"
         return unknown_figure("J", why)
     day = rate * 86400
-    return Figure(value=energy.value * day, low=(energy.low or 0) * day, high=(energy.high or 0) * day, unit="J",
-                  evidence=(*energy.evidence, assumed("without what is drawn between examples")))  # fmt: skip
+    return Figure(
+        value=energy.value * day,
+        low=(energy.low or 0) * day,
+        high=(energy.high or 0) * day,
+        unit="J",
+        evidence=(*energy.evidence, assumed("without what is drawn between examples")),
+    )
 
 
 def _sharded(stored: int, total: int, limit: float, data: Data) -> tuple[int, tuple[str, ...]]:
@@ -336,12 +364,16 @@ LARGEST = 30e6
 
 
 def pareto(trials: list[Trial]) -> list[Trial]:
-    """Trials that none beats in accuracy (or parameters, where unknown), latency, memory and energy at once."""
+    """Trials that none beats in accuracy, latency, memory and energy at once; unknown counts as nothing."""
 
     def axes(t: Trial) -> tuple[float, ...]:
         good = t.value("accuracy")
-        return (-(good if good is not None else 0.0), t.value("latency") or 0.0, t.value("memory") or 0.0,
-                t.value("energy") or 0.0)  # fmt: skip
+        return (
+            -(good if good is not None else 0.0),
+            t.value("latency") or 0.0,
+            t.value("memory") or 0.0,
+            t.value("energy") or 0.0,
+        )
 
     found: list[tuple[tuple[float, ...], Trial]] = []
     for trial in sorted(trials, key=axes):

@@ -98,10 +98,18 @@ def _images(family: str, data: Data, task: str, horizon_s: float, pretrained: bo
             yield member(name, _LINES[name], side)
 
 
-_LINES = {"mobilenet_v1": "MobileNetV1", "mobilenet_v2": "MobileNetV2", "mobilenet_v3_small": "MobileNetV3-small",
-          "mobilenet_v3_large": "MobileNetV3-large", "resnet18": "ResNet-18", "resnet34": "ResNet-34",
-          "resnet50": "ResNet-50", "resnet101": "ResNet-101", "efficientnet_b0": "EfficientNet-B0",
-          "convnext_tiny": "ConvNeXt-T"}  # fmt: skip
+_LINES = {
+    "mobilenet_v1": "MobileNetV1",
+    "mobilenet_v2": "MobileNetV2",
+    "mobilenet_v3_small": "MobileNetV3-small",
+    "mobilenet_v3_large": "MobileNetV3-large",
+    "resnet18": "ResNet-18",
+    "resnet34": "ResNet-34",
+    "resnet50": "ResNet-50",
+    "resnet101": "ResNet-101",
+    "efficientnet_b0": "EfficientNet-B0",
+    "convnext_tiny": "ConvNeXt-T",
+}
 
 
 def _vit(family: str, data: Data, task: str, horizon_s: float, pretrained: bool) -> Iterator[Member]:
@@ -159,9 +167,12 @@ def _sequence(family: str, data: Data, task: str, horizon_s: float, pretrained: 
         work = {"context": steps}
     name = {"rnn": "sequence_rnn", "ssm": "sequence_ssm", "transformer": "sequence_transformer",
             "cnn-1d": "sequence_cnn"}[family]  # fmt: skip
-    for layers in (1, 2, 4, 6, 8) if family != "rnn" else (1, 2, 3, 5):
+    for layers in {"rnn": (1, 2, 3, 5), "cnn-1d": (1, 2, 3, 4, 5, 6, 7, 8)}.get(family, (1, 2, 4, 6, 8)):
         seen = field_of(layers, 5) if family == "cnn-1d" else None
         if family == "cnn-1d":
+            if layers > 1 and field_of(layers - 1, 5) >= max(data.dependence or steps, 1):
+                # one layer less sees as far as dependence reaches
+                break
             # a stream is taken window by window, each as long as the field
             work = {"context": min(steps, seen or steps)} if data.unbounded else work
         for hidden in HIDDEN:
@@ -170,11 +181,15 @@ def _sequence(family: str, data: Data, task: str, horizon_s: float, pretrained: 
             for cell in cells:
                 kind = {"cell": cell} if cell else {}
                 yield Member(
-                    family=family, line=(cell or {"ssm": "Mamba", "cnn-1d": "1-D CNN"}.get(family, family)).upper()
-                    if cell else {"ssm": "Mamba", "cnn-1d": "1-D CNN"}.get(family, "Transformer"),
+                    family=family,
+                    line=(cell or {"ssm": "Mamba", "cnn-1d": "1-D CNN"}.get(family, family)).upper()
+                    if cell
+                    else {"ssm": "Mamba", "cnn-1d": "1-D CNN"}.get(family, "Transformer"),
                     model=_call(name, **shared, hidden=hidden, layers=layers, **heads, **kind),
-                    knobs={"width": hidden, "depth": layers, **heads, **kind}, work=dict(work), field_steps=seen,
-                )  # fmt: skip
+                    knobs={"width": hidden, "depth": layers, **heads, **kind},
+                    work=dict(work),
+                    field_steps=seen,
+                )
 
 
 def _language(family: str, data: Data, task: str, horizon_s: float, pretrained: bool) -> Iterator[Member]:
@@ -185,24 +200,40 @@ def _language(family: str, data: Data, task: str, horizon_s: float, pretrained: 
         return
     context = int(data.longest or data.length or 2048)
     for name in DECODERS[family]:
-        yield Member(family=family, line="decoder" if family == "transformer" else "Mamba", model=name,
-                     knobs={"model": name, "context": context}, work={"phase": "prefill", "context": context})  # fmt: skip
+        yield Member(
+            family=family,
+            line="decoder" if family == "transformer" else "Mamba",
+            model=name,
+            knobs={"model": name, "context": context},
+            work={"phase": "prefill", "context": context},
+        )
 
 
 def _clicks(family: str, data: Data, task: str, horizon_s: float, pretrained: bool) -> Iterator[Member]:
     for dim in (8, 16, 32, 64, 128):
-        model = _call("dlrm", rows=data.tables, dim=dim, dense=max(1, data.features or 1), bottom=(512, 256, dim),
-                      top=(512, 256, 1))  # fmt: skip
+        model = _call(
+            "dlrm",
+            rows=data.tables,
+            dim=dim,
+            dense=max(1, data.features or 1),
+            bottom=(512, 256, dim),
+            top=(512, 256, 1),
+        )
         yield Member(
             family=family, line="DLRM", model=model, knobs={"table_dim": dim, "tables": len(data.tables)}
         )
 
 
 _SPACES: dict[tuple[str, str], Callable[..., Iterator[Member]]] = {
-    ("cnn", "images"): _images, ("vit", "images"): _vit, ("mlp", "images"): _dense,
-    ("mlp", "tabular"): _dense, ("mlp", "audio"): _dense, ("mlp", "interactions"): _dense,
-    ("cnn", "audio"): _keywords, ("dlrm", "interactions"): _clicks,
+    ("cnn", "images"): _images,
+    ("vit", "images"): _vit,
+    ("mlp", "images"): _dense,
+    ("mlp", "tabular"): _dense,
+    ("mlp", "audio"): _dense,
+    ("mlp", "interactions"): _dense,
+    ("cnn", "audio"): _keywords,
+    ("dlrm", "interactions"): _clicks,
     **{(f, k): _sequence for f in ("rnn", "cnn-1d") for k in ("audio", "sequence", "text")},
     **{(f, k): _sequence for f in ("ssm", "transformer") for k in ("audio", "sequence")},
     **{(f, "text"): _language for f in ("ssm", "transformer", "rnn", "cnn-1d")},
-}  # fmt: skip
+}

@@ -30,9 +30,26 @@ def data_row(data: Data) -> dict[str, Any]:
     return row
 
 
-SHOWN = ("examples", "labels", "classes", "features", "resolution", "channels", "length", "longest", "vocabulary",
-         "tables", "zipf", "dependence", "neighbours", "reach", "order_p", "translation", "rotation",
-         "skew")  # fmt: skip
+SHOWN = (
+    "examples",
+    "labels",
+    "classes",
+    "features",
+    "resolution",
+    "channels",
+    "length",
+    "longest",
+    "vocabulary",
+    "tables",
+    "zipf",
+    "dependence",
+    "neighbours",
+    "reach",
+    "order_p",
+    "translation",
+    "rotation",
+    "skew",
+)
 
 
 def print_data(console: Console, data: Data) -> None:
@@ -43,7 +60,7 @@ def print_data(console: Console, data: Data) -> None:
     seen: dict[str, list[str]] = {}
     for name in SHOWN:
         value = getattr(data, name)
-        if value in (None, ()):
+        if value is None or value == ():
             continue
         pair(console, name.replace("_", " "), _value(name, value))
         seen.setdefault(data.known.get(name, "assumed"), []).append(name)
@@ -60,8 +77,12 @@ def print_data(console: Console, data: Data) -> None:
     found = candidates(data)
     if found:
         console.print()
-        grid(console, [("family", "left"), ("score", "right"), ("for", "left"), ("against", "left")],
-             [[m.family, f"{m.score:.1f}", _first(m.reasons), _first(m.counters)] for m in found], (2, 3))  # fmt: skip
+        grid(
+            console,
+            [("family", "left"), ("score", "right"), ("for", "left"), ("against", "left")],
+            [[m.family, f"{m.score:.1f}", _first(m.reasons), _first(m.counters)] for m in found],
+            (2, 3),
+        )
     other = without_network(data)
     if other is not None:
         pair(console, "or", f"{other.name}: {other.reason}")
@@ -114,27 +135,41 @@ def decision_row(found: Decision) -> dict[str, Any]:
         "rejected": [{"candidate": c, "reason": r} for c, r in found.rejected],
         "risks": [{"risk": r, "mitigation": m} for r, m in found.risks],
         "contract": None if found.chosen is None else contract_of(found.chosen, found.brief),
-        "candidates": [{"family": m.family, "score": m.score, "for": list(m.reasons), "against": list(m.counters)}
-                       for m in found.matches],
-        "front": [{"model": t.member.model, "precision": t.precision,
-                   **{n: t.value(n) for n in ("accuracy", "latency", "memory", "energy")}} for t in found.front],
+        "candidates": [
+            {"family": m.family, "score": m.score, "for": list(m.reasons), "against": list(m.counters)}
+            for m in found.matches
+        ],
+        "front": [
+            {
+                "model": t.member.model,
+                "precision": t.precision,
+                **{n: t.value(n) for n in ("accuracy", "latency", "memory", "energy")},
+            }
+            for t in found.front
+        ],
         "searched": {"judged": found.searched[0], "predictions": found.searched[1]},
         "conflicts": list(found.conflicts),
-        "relaxation": None if found.relaxation is None else {
+        "relaxation": None
+        if found.relaxation is None
+        else {
             "candidate": found.relaxation.trial.label,
             "limits": {n: {"now": now, "needed": need} for n, (now, need) in found.relaxation.limits.items()},
-            "says": found.relaxation.words},
+            "says": found.relaxation.words,
+        },
         "cheapest_machine": found.cheapest or None,
         "data": data_row(found.data),
-    }  # fmt: skip
+    }
     if found.alternative is not None:
-        row["without_network"] = {"name": found.alternative.name, "leads": found.alternative.leads,
-                                  "reason": found.alternative.reason}  # fmt: skip
+        row["without_network"] = {
+            "name": found.alternative.name,
+            "leads": found.alternative.leads,
+            "reason": found.alternative.reason,
+        }
     return row
 
 
 def print_decision(console: Console, found: Decision) -> None:
-    """`pharos choose`: the decision and its margins, then the trail, what was rejected, risks, the contract."""
+    """`pharos choose`: the decision and its margins, the trail, what was rejected, risks, the contract."""
     chosen = found.chosen
     if chosen is None:
         console.print(Text(f"NOTHING STANDS  {found.brief.name}", style="bold red"))
@@ -189,14 +224,28 @@ def print_decision(console: Console, found: Decision) -> None:
 
 def _say(console: Console, words: str, indent: int) -> None:
     """A sentence, wrapped with an indent."""
-    for line in wrap(words, console.width - 1, initial_indent=" " * indent, subsequent_indent=" " * (indent + 3),
-                     break_long_words=False, break_on_hyphens=False):  # fmt: skip
+    for line in wrap(
+        words,
+        console.width - 1,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + 3),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ):
         console.print(line, markup=False)
 
 
 def _limits(console: Console, chosen: Trial) -> None:
-    rows = [[v.name, band(v.figure), fmt(v.limit, v.figure.unit), "?" if v.margin is None else f"{v.margin:.3g}x",
-             v.verdict] for v in chosen.verdicts.values()]  # fmt: skip
+    rows = [
+        [
+            v.name,
+            band(v.figure),
+            fmt(v.limit, v.figure.unit),
+            "?" if v.margin is None else f"{v.margin:.3g}x",
+            v.verdict,
+        ]
+        for v in chosen.verdicts.values()
+    ]
     if "accuracy" not in chosen.verdicts:
         rows.append(["accuracy", band(chosen.figures["accuracy"]), "-", "-", "-"])
     grid(console, [("limit", "left"), ("value (80% band)", "left"), ("allowed", "right"), ("margin", "right"),

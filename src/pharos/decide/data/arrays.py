@@ -1,5 +1,6 @@
 """Arrays: NPY and NPZ files as images, sequences, tables or tokens by their shape; nothing is unpickled."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from pharos.quantity.errors import InputError
 
 EXAMPLES = ("x", "data", "images", "inputs", "features", "x_train", "arr_0")
 TARGETS = ("y", "labels", "label", "targets", "y_train", "arr_1")
-# Examples looked at.
-SAMPLE = 256
+# Examples looked at; bytes of an archive's arrays, which are read at once.
+SAMPLE, LARGEST = 256, 4 << 30
 
 
 def read_array(path: Path, rng: Any, tick: Tick = nothing) -> Data:
@@ -26,16 +27,12 @@ def read_array(path: Path, rng: Any, tick: Tick = nothing) -> Data:
         InputError: not such a file, or it holds Python objects.
     """
     try:
-        loaded = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-        if path.suffix == ".npz":
-            names = {n.lower(): n for n in loaded.files}
-            key = next((names[e] for e in EXAMPLES if e in names), next(iter(loaded.files), None))
-            if key is None:
-                raise InputError("holds no array", where=str(path))
-            target = next((names[t] for t in TARGETS if t in names), None)
-            x, y = loaded[key], loaded[target] if target else None
+        if path.suffix.lower() == ".npz":
+            x, y = _unpacked(path)
         else:
-            x, y = loaded, None
+            x, y = np.load(path, mmap_mode="r", allow_pickle=False), None
+    except InputError:
+        raise
     except (ValueError, OSError, EOFError, KeyError) as error:
         if "pickle" in str(error).lower() and path.stat().st_size > 0:
             hint = "Pharos unpickles nothing; save plain numbers"
@@ -60,6 +57,23 @@ def read_array(path: Path, rng: Any, tick: Tick = nothing) -> Data:
         told |= {"classes": len(counts), "skew": float(counts.min() / counts.sum())}
     data = found.with_told(told, "")
     return data.with_told({}, "") if not told else _known(data, told, "measured: array of labels")
+
+
+def _unpacked(path: Path) -> tuple[Any, Any]:
+    """Examples and labels (or None) of an archive, if they fit LARGEST bytes."""
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+        if size > LARGEST:
+            hint = "save the examples as .npy, which is read in parts"
+            raise InputError(f"holds {size:,} bytes of arrays, too many at once", where=str(path), hint=hint)
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        names = {n.lower(): n for n in loaded.files}
+        key = next((names[e] for e in EXAMPLES if e in names), next(iter(loaded.files), None))
+        if key is None:
+            raise InputError("holds no array", where=str(path))
+        target = next((names[t] for t in TARGETS if t in names), None)
+        return loaded[key], loaded[target] if target else None
 
 
 def _known(data: Data, fields: dict[str, Any], how: str) -> Data:

@@ -137,7 +137,7 @@ def _stationary(data: Data) -> Level:
 def _ordered(data: Data) -> Level:
     if data.order_p is not None:
         says = f"shuffled order is told from the true one with p = {data.order_p:.2g}"
-        return Level(value=1.0 if data.order_p < 0.05 else 0.0, says=says, known=_how(data, "order_p"))
+        return Level(value=1.0 if data.order_p <= 0.05 else 0.0, says=says, known=_how(data, "order_p"))
     if data.over == "sequence" or data.kind == "audio":
         return Level(value=1.0, says="order usually matters in a sequence", known="assumed")
     return Level(value=0.0, says="nothing follows anything", known="assumed")

@@ -57,9 +57,9 @@ def inspect(path: str | Path, seed: int = 0, tick: Tick = nothing) -> Data:
     from pharos.decide.data.media import IMAGES, read_images, read_sound
 
     if suffix == ".wav":
-        return read_sound(at.parent, [at], rng, tick)
+        return read_sound(at, [at], rng, tick)
     if suffix in IMAGES:
-        return read_images(at.parent, [at], rng, tick)
+        return read_images(at, [at], rng, tick)
     if suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib"):
         hint = "Pharos unpickles nothing; write it as CSV, NPY or Parquet"
         raise InputError(f"files of {suffix} can run code when read", where=str(at), hint=hint)

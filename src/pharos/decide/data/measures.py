@@ -32,6 +32,7 @@ def autocorrelation(x: Any, lags: int) -> Any:
 
 def crossing(correlation: Any, level: float) -> float:
     """Lag at which a correlation first falls below a level, between two lags by a straight line."""
+    level = float(level)
     below = np.flatnonzero(np.asarray(correlation) < level)
     if not len(below):
         return float(len(correlation) - 1)
@@ -152,8 +153,12 @@ def order_p(x: Any, rng: Any, permutations: int = PERMUTATIONS) -> float:
     else:
         x = x.astype(np.float64)
 
+        x = x[:, None] if x.ndim == 1 else x
+        x = x - x.mean(axis=0)
+        whole = max(float((x**2).sum()), 1e-30)
+
         def statistic(y: Any) -> float:
-            return abs(float(autocorrelation(y, 1)[1]))
+            return abs(float((y[1:] * y[:-1]).sum())) / whole
 
     found = statistic(x)
     as_extreme = sum(statistic(rng.permutation(x)) >= found for _ in range(permutations))
@@ -183,7 +188,8 @@ def spatial(images: Any, rng: Any, permutations: int = 19) -> Spatial:
     images = np.asarray(images, dtype=np.float64)
     flat = images - images.mean(axis=(1, 2), keepdims=True)
     across, down = _lags(flat), _lags(flat.swapaxes(1, 2))
-    both = (across + down) / 2
+    same = min(len(across), len(down))
+    both = (across[:same] + down[:same]) / 2
     count = len(images)
     place = 0.0
     if count > 1:
@@ -199,7 +205,7 @@ def spatial(images: Any, rng: Any, permutations: int = 19) -> Spatial:
         as_extreme += abs(float(_lags(mixed, 1)[1])) >= found
     difference = abs(float(across[1] - down[1])) / max(abs(first), 0.05) if len(both) > 1 else 0.0
     return Spatial(
-        neighbours=first, reach=crossing(both, np.exp(-1)), translation=1 - min(1.0, place),
+        neighbours=first, reach=crossing(both, np.exp(-1)), translation=1 - min(1.0, float(place)),
         rotation=max(0.0, 1 - difference), p=(1 + as_extreme) / (1 + permutations),
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ WINDOW_S, STRIDE_S, BANDS = 0.04, 0.02, 10
 
 def classes_of(files: list[Path], root: Path) -> tuple[list[str], dict[str, Any]]:
     """Each file's class by its folder (empty without folders), and what that tells of labels."""
-    named = [f.parent.name if f.parent != root else "" for f in files]
+    named = [f.parent.name if root not in (f, f.parent) else "" for f in files]
     if not any(named):
         return named, {}
     found, counts = np.unique([n for n in named if n], return_counts=True)

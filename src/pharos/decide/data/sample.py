@@ -61,7 +61,7 @@ def read_lines(path: Path, rng: Any, tick: Tick = nothing) -> Lines:
         size = path.stat().st_size
         with path.open("rb") as file:
             if size <= WHOLE:
-                text = _decoded(file.read(), path)
+                text = _decoded(file.read(), path, whole=True)
                 tick(size, size)
                 lines = text.splitlines()
                 return Lines(groups=[lines], total=len(lines), sampled=False)
@@ -92,14 +92,14 @@ def read_lines(path: Path, rng: Any, tick: Tick = nothing) -> Lines:
     return Lines(groups=groups, total=round(size / mean), sampled=True, error=error)
 
 
-def _decoded(raw: bytes, path: Path) -> str:
+def _decoded(raw: bytes, path: Path, whole: bool = False) -> str:
     if b"\x00" in raw[:4096]:
         raise InputError("is not text: it holds zero bytes", where=str(path))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         # a block may end within a character; elsewhere it is another encoding
-        if len(raw) - error.start > 4 and error.start > 4:
+        if whole or (len(raw) - error.start > 4 and error.start > 4):
             hint = f"byte {raw[error.start]:#x} at {error.start:,}; save it as UTF-8"
             raise InputError("is not text in UTF-8", where=str(path), hint=hint) from None
         return raw.decode("utf-8", "ignore")

@@ -220,7 +220,7 @@ def from_columns(
     fields: dict[str, Any] = {}
     if label is not None:
         fields |= _labelled(label, total)
-        known["labels"] = known["classes"] = f"measured: column {label.name}"
+        known |= dict.fromkeys(("labels", "classes", "skew"), f"measured: column {label.name}")
     read = len(columns[0].numbers if columns[0].numbers is not None else columns[0].names)
     kind = "tabular"
     if len(columns) <= 3 and any(pair <= names for pair in ENDS):

@@ -8,11 +8,13 @@ from pharos.doors.cli.app import app, print_json
 
 
 @app.command()
-def schema(thing: Annotated[str, typer.Argument(help="contract")] = "contract") -> None:
-    """Print the JSON Schema of a contract file, for editors and validators."""
+def schema(thing: Annotated[str, typer.Argument(help="contract or brief")] = "contract") -> None:
+    """Print the JSON Schema of a contract file or a brief, for editors and validators."""
+    from pharos.decide.brief import brief_schema
     from pharos.decide.contract import contract_schema
     from pharos.quantity.errors import unknown
 
-    if thing != "contract":
-        raise unknown("schema", thing, ["contract"])
-    print_json(contract_schema())
+    schemas = {"contract": contract_schema, "brief": brief_schema}
+    if thing not in schemas:
+        raise unknown("schema", thing, schemas)
+    print_json(schemas[thing]())
