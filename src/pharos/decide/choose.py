@@ -11,7 +11,7 @@ from pharos.decide.data.facts import Data
 from pharos.decide.data.sample import Tick, nothing
 from pharos.decide.flow import Step, bits, walk
 from pharos.decide.relax import Relaxation, conflicts, nearest
-from pharos.decide.search import Trial, capacity_gap, cost, evaluate, order, pareto
+from pharos.decide.search import Trial, capacity_gap, cost, counted_cost, evaluate, order, pareto, settle
 from pharos.decide.spaces import Member, members
 from pharos.facts.reading import Document
 from pharos.graph.count import count
@@ -162,9 +162,9 @@ def _decide(
             why = steps[-1].action if steps and found is None else _untrusted(match)
             rejected.append((match.family, why + _grows(match.family, space, machine, brief, data)))
             continue
-        best = fit[0]
+        best, tied = settle(fit, brief, data)
         if not standing:
-            trail.append(_search_step(trials, fit, best, found, n, brief))
+            trail.append(_search_step(trials, fit, best, found, tied, n, brief))
         standing.append(best)
         if len(standing) == 1:
             others = [t for t in fit if t.member.line != best.member.line]
@@ -228,7 +228,13 @@ def _candidates_step(matches: list[Match], alternative: Alternative | None) -> S
 
 
 def _search_step(
-    trials: list[Trial], fit: list[Trial], best: Trial, found: Trial, calls: int, brief: Brief
+    trials: list[Trial],
+    fit: list[Trial],
+    best: Trial,
+    found: Trial,
+    tied: list[Trial],
+    calls: int,
+    brief: Brief,
 ) -> Step:
     front = pareto(fit)
     same = best.label == found.label
@@ -240,8 +246,12 @@ def _search_step(
         why += ", then energy (operations x bits where no joules are known)"
     else:
         why += ", then latency"
-    numbers = {"judged": len(trials), "predictions": calls, "stand": len(fit), "front": len(front),
-               "walked": found.label, "cost": cost(best, brief)}  # fmt: skip
+    if len(tied) > 1:
+        why += f"; {len(tied)} cannot be told apart by that, of them the fewest operations x bits"
+    numbers = {
+        "judged": len(trials), "predictions": calls, "stand": len(fit), "front": len(front), "tied": len(tied),
+        "walked": found.label, "cost": cost(best, brief),
+    }  # fmt: skip
     return Step(step="search", question="Which of all sizes that stand is best?", answer=best.label,
                 numbers=numbers, candidate=best.label,
                 action=f"{'keep' if same else 'take'} {best.label}, by {why}")  # fmt: skip
@@ -304,6 +314,9 @@ def _dearer(t: Trial, best: Trial, brief: Brief) -> str:
     mine, other = cost(t, brief), cost(best, brief)
     if mine > other > 0:
         return f"costs {mine / other:.1f} times as much"
+    mine, other = counted_cost(t), counted_cost(best)
+    if brief.limits.accuracy is not None and mine > other > 0:
+        return f"costs as much within the error, with {mine / other:.1f} times the operations x bits"
     return "is less accurate, or larger than its labels can settle"
 
 
@@ -315,16 +328,21 @@ def _machines(brief: Brief, document: Document) -> tuple[list[Machine], bool]:
             from pharos.decide.contract import Contract
 
             made = Contract.model_construct(machine=brief.machine)
-            return [find_machine(made.machine_name).but(made.overrides, "the brief")], False
+            return [_idle(find_machine(made.machine_name).but(made.overrides, "the brief"), brief)], False
         if isinstance(brief.machine, str) and brief.machine != "any":
-            return [find_machine(brief.machine)], False
+            return [_idle(find_machine(brief.machine), brief)], False
         from pharos.facts.names import folder
 
         names = list(folder("machines")) if brief.machine == "any" else list(brief.machine)
-        found = [find_machine(n) for n in names]
+        found = [_idle(find_machine(n), brief) for n in names]
     except PharosError as error:
         raise error.at(where) from None
     return by_price(found), True
+
+
+def _idle(machine: Machine, brief: Brief) -> Machine:
+    watts = brief.assumed.idle_power
+    return machine if watts is None else machine.but({"power.idle_W": watts}, "the brief")
 
 
 def by_price(machines: list[Machine]) -> list[Machine]:

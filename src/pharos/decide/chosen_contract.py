@@ -19,26 +19,22 @@ def contract_of(chosen: Trial, brief: Brief) -> dict[str, Any]:
     Accuracy is no limit of a contract: it is not predicted from a graph.
     """
     limits: dict[str, Any] = {n: v for n in SAME if (v := getattr(brief.limits, n)) is not None}
-    rate, watts = brief.rate_per_s, brief.limits.power
-    energy, idle = chosen.figures["energy"].value, brief.assumed.idle_power
-    if rate is not None and watts is not None and energy is not None and idle is not None and watts > idle:
-        limits["energy"] = min(limits.get("energy", float("inf")), (watts - idle) / rate)
-    elif watts is not None and rate is None:
+    rate, watts, joules = brief.rate_per_s, brief.limits.power, brief.limits.energy_per_day
+    if rate is None and watts is not None:
         limits["power"] = watts
-    elif watts is not None:
-        # what is drawn between examples is not known: the limit is put on what is drawn at work
-        limits["power"] = watts
-    if brief.limits.energy_per_day is not None and rate:
-        limits["energy"] = min(
-            limits.get("energy", float("inf")), brief.limits.energy_per_day / (86400 * rate)
-        )
+    elif rate is not None and (watts is not None or joules is not None):
+        # an average over the day is a contract's energy a day under its duty cycle
+        limits["energy_per_day"] = min(86400 * (watts or float("inf")), joules or float("inf"))
     if not limits:
         capacity = chosen.machine.capacity_bytes.value
         if capacity is not None:
             limits["memory"] = capacity
         else:
             limits["latency"] = chosen.figures["latency"].high
-    machine: Any = brief.machine if isinstance(brief.machine, dict) else chosen.machine.id
+    machine: Any = dict(brief.machine) if isinstance(brief.machine, dict) else chosen.machine.id
+    if brief.assumed.idle_power is not None:
+        machine = machine if isinstance(machine, dict) else {"name": machine}
+        machine["power.idle_W"] = _plain(brief.assumed.idle_power)
     work: dict[str, Any] = {"batch": brief.use.batch, "precision": chosen.precision, **chosen.member.work}
     found: dict[str, Any] = {
         "name": brief.name,
@@ -48,13 +44,15 @@ def contract_of(chosen: Trial, brief: Brief) -> dict[str, Any]:
     }
     if brief.assumed.system_memory is not None:
         found["assumed"] = {"system_memory": brief.assumed.system_memory}
+    if "energy_per_day" in limits and rate is not None:
+        found["duty"] = {"per_day": _plain(round(rate * 86400 / brief.use.batch, 6))}
     found["limits"] = {k: _plain(v) for k, v in limits.items()}
     Contract.model_validate(found)
     return found
 
 
 def _plain(value: float) -> float | int:
-    return int(value) if float(value).is_integer() else float(value)
+    return int(value) if float(value).is_integer() else float(f"{value:.12g}")
 
 
 def _share(chosen: Trial) -> str:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import Any
 
@@ -18,6 +18,7 @@ from pharos.machines.machine import Machine
 from pharos.models.registry import entry, find, parse_name
 from pharos.ops.activation import Activation
 from pharos.ops.elementwise import Mul
+from pharos.predict.duty import Duty, day
 from pharos.predict.estimate import Estimate, predict
 from pharos.quantity.dtypes import BITS, Precision
 from pharos.quantity.errors import PharosError
@@ -189,6 +190,7 @@ def _trial(
         unit="1/s",
         evidence=latency.evidence,
     )
+    power, daily = _over_a_day(latency, energy, at(estimate.power_W), machine, brief)
     figures = {
         "latency": latency,
         "throughput": per_second,
@@ -203,8 +205,8 @@ def _trial(
         "storage": exact(stored, "B", "parameters and buffers"),
         "macs": exact(int(_at(count.macs, i)), "MAC"),
         "parameters": exact(int(_at(count.parameters, i)), ""),
-        "power": _power(energy, at(estimate.power_W), machine, brief),
-        "energy_per_day": _daily(energy, brief),
+        "power": power,
+        "energy_per_day": daily,
         "accuracy": accuracy_of(
             member.model, member.resolution, precision, data, brief.task, brief.use.pretrained
         ),
@@ -234,38 +236,19 @@ def _judged(name: str, limit: float, figure: Figure) -> LimitVerdict:
     return judge(name, limit, figure)
 
 
-def _power(energy: Figure, running: Figure, machine: Machine, brief: Brief) -> Figure:
-    """Average power: of every example's energy at the rate told and what is drawn between them."""
+def _over_a_day(
+    latency: Figure, energy: Figure, running: Figure, machine: Machine, brief: Brief
+) -> tuple[Figure, Figure]:
+    """Average power and joules a day at the rate told; without one, the power while it runs, and no day."""
     rate = brief.rate_per_s
-    if rate is None:
-        return running
-    idle = machine.idle_W.value
-    stated = brief.assumed.idle_power
-    if stated is not None:
-        idle = stated
-    if energy.value is None:
-        return unknown_figure("W", energy.evidence[0].where if energy.evidence else "energy", low=idle)
-    parts = [float(v or 0) * rate + (idle or 0.0) for v in (energy.low, energy.value, energy.high)]
-    if idle is None:
-        why = f"what {machine.id} draws between examples is not known; write assumed.idle_power"
-        return unknown_figure("W", why, low=parts[0])
-    said = assumed(f"{fmt(idle, 'W')} between examples" if stated is not None else "idle between examples")
-    return Figure(value=parts[1], low=parts[0], high=parts[2], unit="W", evidence=(*energy.evidence, said))
-
-
-def _daily(energy: Figure, brief: Brief) -> Figure:
-    rate = brief.rate_per_s
-    if rate is None or energy.value is None:
-        why = "energy of one example is not known" if rate else "write use.rate or use.per_day"
-        return unknown_figure("J", why)
-    day = rate * 86400
-    return Figure(
-        value=energy.value * day,
-        low=(energy.low or 0) * day,
-        high=(energy.high or 0) * day,
-        unit="J",
-        evidence=(*energy.evidence, assumed("without what is drawn between examples")),
-    )
+    if rate is None or latency.value is None:
+        return running, unknown_figure("J", "write use.rate or use.per_day")
+    found = day(latency, energy, machine, Duty(per_day=rate * 86400 / brief.use.batch))
+    power, idle = found.power, machine.idle_W.value
+    if power.low is None and idle is not None:
+        # whatever a run takes, what is drawn between runs is drawn
+        power = replace(power, low=idle * max(0.0, 1 - float(found.busy)))
+    return power, found.energy
 
 
 def _sharded(stored: int, total: int, limit: float, data: Data) -> tuple[int, tuple[str, ...]]:
@@ -306,16 +289,42 @@ def order(trial: Trial, brief: Brief, data: Data) -> tuple[Any, ...]:
     return (unsure, lacking, short, support, narrow, -worth(trial, brief, data))
 
 
+def settle(fit: list[Trial], brief: Brief, data: Data) -> tuple[Trial, list[Trial]]:
+    """The best of trials in their `order`, and those that no prediction tells from the first.
+
+    Costs inside the first one's band are a tie: then what is counted decides, operations times their width.
+    """
+    first = fit[0]
+    *ahead, _ = order(first, brief, data)
+    known = brief.limits.accuracy is not None and first.value("accuracy") is not None
+    ceiling = _ceiling(first, brief)
+    if not known or ceiling is None:
+        return first, [first]
+    tied = [t for t in fit if list(order(t, brief, data)[:-1]) == ahead and cost(t, brief) <= ceiling]
+    return min(tied, key=lambda t: (counted_cost(t), cost(t, brief))), tied
+
+
+def _ceiling(trial: Trial, brief: Brief) -> float | None:
+    """The upper end of the band of what a trial costs."""
+    spent = cost(trial, brief)
+    for name in ("energy", "latency"):
+        if trial.value(name) == spent:
+            high = trial.figures[name].high
+            return None if high is None else float(high)
+    return None
+
+
+def counted_cost(trial: Trial) -> float:
+    """Operations times the width of what is multiplied, against 32 bits."""
+    return (trial.value("macs") or 0.0) * BITS[Precision.of(trial.precision).weights] / 32
+
+
 def cost(trial: Trial, brief: Brief) -> float:
     """What is spent: energy where it is limited and known, else operations; latency where power is free."""
     limits = brief.limits
     if limits.power or limits.energy or limits.energy_per_day:
         energy = trial.value("energy")
-        if energy is None:
-            # counted, where no joules are known: what is multiplied, and how wide
-            bits = BITS[Precision.of(trial.precision).weights]
-            return (trial.value("macs") or 0.0) * bits / 32
-        return energy
+        return energy if energy is not None else counted_cost(trial)
     return trial.value("latency") or 0.0
 
 
