@@ -169,7 +169,7 @@ def accuracy_of(model: str, resolution: int | None, precision: str, data: Data, 
     if how:
         evidence.append(assumed(how))
     ends = [value - Z80 * spread, value, min(value + Z80 * spread, 0.999)]
-    evidence.append(assumed(f"the data are as hard as {row.table}'s"))
+    evidence.append(assumed(f"the data are as hard as those of {row.table}"))
     if data.classes and data.classes != row.classes and row.metric.startswith("top-1"):
         ends = [with_classes(v, row.classes, data.classes) for v in ends]
         evidence.append(assumed(

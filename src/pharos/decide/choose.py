@@ -5,25 +5,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pharos.decide.attending import grows, scores_step
 from pharos.decide.biases import Alternative, Match, candidates, without_network
 from pharos.decide.brief import Brief, read_brief
 from pharos.decide.data.facts import Data
 from pharos.decide.data.sample import Tick, nothing
 from pharos.decide.flow import Step, bits, walk
 from pharos.decide.relax import Relaxation, conflicts, nearest
-from pharos.decide.search import Trial, capacity_gap, cost, counted_cost, evaluate, order, pareto, settle
+from pharos.decide.search import Trial, cost, counted_cost, evaluate, order, pareto, settle, wanted
 from pharos.decide.spaces import Member, members
 from pharos.facts.reading import Document
-from pharos.graph.count import count
-from pharos.graph.workload import Workload
 from pharos.machines.machine import Machine, find_machine
-from pharos.models.registry import find
-from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError
 from pharos.quantity.units import fmt
 
 # Families that are searched; those that match less are named with why.
 SEARCHED = 3
+
+
+NOBODY = "no family that can take {kind} data has a member here for this task"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +111,10 @@ def choose(
     data = data_of(brief, document, tick)
     matches = candidates(data, pretrained=brief.use.pretrained)
     alternative = without_network(data)
+    if data.kind == "interactions" and not data.tables:
+        hint = "write e.g. data.tables: [700 M, 300 M]"
+        raise InputError("how many values the identifiers have is not told", where=document.where("data"),
+                         hint=hint)  # fmt: skip
     if not matches:
         hint = "no family here takes graphs of nodes and edges" if data.over == "set" else ""
         raise InputError(f"no family takes {data.kind}", where=document.where("data"), hint=hint)
@@ -139,7 +143,7 @@ def _decide(
             rejected.append((match.family, "no member of it is known for this task and data"))
             continue
         if walked >= SEARCHED or len(standing) >= 2:
-            less = _less(match) + _grows(match.family, space, machine, brief, data)
+            less = _less(match) + grows(match.family, space, machine, brief, data)
             rejected.append((match.family, less))
             continue
         told(match.family)
@@ -151,7 +155,7 @@ def _decide(
                 (match.family, f"{machine.id} has no known peak for it, or no size makes a network")
             )
             continue
-        start = max(trials, key=lambda t: (_wanted(t, brief, data), bits(t)))
+        start = max(trials, key=lambda t: (wanted(t, brief, data), bits(t)))
         found, steps = walk(trials, start, brief, data)
         if not standing:
             trail += steps
@@ -160,13 +164,14 @@ def _decide(
         )
         if found is None or not fit:
             why = steps[-1].action if steps and found is None else _untrusted(match)
-            rejected.append((match.family, why + _grows(match.family, space, machine, brief, data)))
+            rejected.append((match.family, why + grows(match.family, space, machine, brief, data)))
             continue
         best, tied = settle(fit, brief, data)
         if not standing:
             trail.append(_search_step(trials, fit, best, found, tied, n, brief))
         standing.append(best)
         if len(standing) == 1:
+            trail += scores_step(best, machine, brief)
             others = [t for t in fit if t.member.line != best.member.line]
             rejected += _lines(trials, best, brief)
             spare = next((t for t in others if len(t.unknown) <= len(best.unknown)), None)
@@ -184,7 +189,8 @@ def _decide(
         machine=machine, chosen=chosen, runner_up=runner, trail=tuple(trail), rejected=tuple(rejected),
         risks=tuple(risks_of(chosen, brief, data, matches) if chosen else ()),
         front=tuple(pareto([t for t in every if t.stands])), searched=(searched, calls),
-        conflicts=() if chosen else tuple(conflicts(every)), relaxation=None if chosen else nearest(every),
+        conflicts=() if chosen else tuple(conflicts(every)) or (NOBODY.format(kind=data.kind),),
+        relaxation=None if chosen else nearest(every),
         cheapest=cheapest,
     )  # fmt: skip
 
@@ -192,12 +198,6 @@ def _decide(
 def _trusted(trial: Trial, match: Match, brief: Brief) -> bool:
     """Whether an accuracy may be hoped for: published, or more speaks for the family than against."""
     return brief.limits.accuracy is None or trial.value("accuracy") is not None or match.score > 0
-
-
-def _wanted(trial: Trial, brief: Brief, data: Data) -> float:
-    """Where the walk starts: the most accurate, or what suits such data by its capacity."""
-    known = trial.value("accuracy")
-    return known if known is not None else -100 - capacity_gap(trial, brief, data)
 
 
 def _data_step(data: Data) -> Step:
@@ -248,10 +248,8 @@ def _search_step(
         why += ", then latency"
     if len(tied) > 1:
         why += f"; {len(tied)} cannot be told apart by that, of them the fewest operations x bits"
-    numbers = {
-        "judged": len(trials), "predictions": calls, "stand": len(fit), "front": len(front), "tied": len(tied),
-        "walked": found.label, "cost": cost(best, brief),
-    }  # fmt: skip
+    numbers = {"judged": len(trials), "predictions": calls, "stand": len(fit), "front": len(front)}
+    numbers |= {"tied": len(tied), "walked": found.label, "cost": cost(best, brief)}
     return Step(step="search", question="Which of all sizes that stand is best?", answer=best.label,
                 numbers=numbers, candidate=best.label,
                 action=f"{'keep' if same else 'take'} {best.label}, by {why}")  # fmt: skip
@@ -260,26 +258,6 @@ def _search_step(
 def _less(match: Match) -> str:
     against = match.counters[0] if match.counters else "others match the data better"
     return f"matches the data less (score {match.score:.1f}): {against}"
-
-
-def _grows(family: str, space: list[Member], machine: Machine, brief: Brief, data: Data) -> str:
-    """Of a stream and a family whose cache grows: when the memory is full, for the member that suits best."""
-    if not data.unbounded or not space or not data.rate_hz:
-        return ""
-    trials, _ = evaluate(space, machine, brief, data)
-    if not trials:
-        return ""
-    trial = max(trials, key=lambda t: (_wanted(t, brief, data), -bits(t)))
-    work = Workload(batch=brief.use.batch, precision=Precision.of(trial.precision), **trial.member.work)
-    state = count(find(trial.member.model).graph(work)).state_bytes
-    steps = trial.member.work.get("context", 1)
-    room = brief.limits.memory or machine.capacity_bytes.value
-    if state < 1e6 or room is None or trial.member.work.get("phase") != "decode" or family in ("rnn", "ssm"):
-        return ""
-    each = state / steps
-    hours = (room - (trial.value("storage") or 0.0)) / (each * data.rate_hz) / 3600
-    return (f"; its cache grows by {fmt(each * data.rate_hz, 'B')} a second ({trial.label}): "
-            f"{fmt(room, 'B')} are full after {hours:.3g} hours")  # fmt: skip
 
 
 def _untrusted(match: Match) -> str:

@@ -11,6 +11,7 @@ from pharos.quantity.evidence import Kind
 from pharos.quantity.units import fmt
 
 EDGE = ("cpu", "mcu", "mobile_soc", "npu")
+WARM = ("cpu", "mobile_soc", "npu")
 
 
 def risks_of(chosen: Trial, brief: Brief, data: Data, matches: list[Match]) -> Iterator[tuple[str, str]]:
@@ -34,7 +35,8 @@ def risks_of(chosen: Trial, brief: Brief, data: Data, matches: list[Match]) -> I
             "accuracy is carried over from other data",
             "train on augmented data and test on what the device sees; the next size up is on the front",
         )
-    if chosen.precision == "int8" and not any("8-bit" in e.where for e in accuracy.evidence):
+    narrow = accuracy.value is None or any("int8 loses" in e.where for e in accuracy.evidence)
+    if chosen.precision == "int8" and narrow:
         yield "int8 may lose accuracy", "calibrate on real inputs, or train with quantisation"
     best = next((m for m in matches if m.family == chosen.member.family), None)
     if best is not None and best.labels_level is not None and best.labels_level < 0.5:
@@ -42,12 +44,14 @@ def risks_of(chosen: Trial, brief: Brief, data: Data, matches: list[Match]) -> I
             "labels are few for this family",
             "collect more, augment, or start from weights trained on other data",
         )
-    if chosen.machine.kind in EDGE and brief.use.connectivity != "always":
+    offline = brief.use.connectivity != "always"
+    if chosen.machine.kind in WARM and offline:
         yield (
             "heat in an enclosure lowers the clock",
             "a heat sink, or fewer examples when it is hot; the margin on "
             f"latency is {_margin(chosen, 'latency')}",
         )
+    if chosen.machine.kind in EDGE and offline:
         yield (
             "what is to be told apart changes once deployed",
             "keep a tenth of capacity free and plan how updates reach the device",

@@ -368,6 +368,12 @@ def capacity_gap(trial: Trial, brief: Brief, data: Data) -> float:
     return abs(log(parameters / min(max(labels * steps, 1_000), LARGEST)))
 
 
+def wanted(trial: Trial, brief: Brief, data: Data) -> float:
+    """Where the walk starts: the most accurate, or what suits such data by its capacity."""
+    known = trial.value("accuracy")
+    return known if known is not None else -100 - capacity_gap(trial, brief, data)
+
+
 # Parameters beyond which more labels are not taken to ask for more.
 LARGEST = 30e6
 

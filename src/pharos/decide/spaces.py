@@ -19,6 +19,8 @@ DECODERS = {"transformer": ("qwen2.5-0.5b", "llama-3.2-1b", "llama-3.2-3b", "phi
             "ssm": ("mamba-130m", "mamba-370m", "mamba-790m", "mamba-1.4b", "mamba-2.8b")}  # fmt: skip
 # Steps that sound is taken in, and numbers of a step, where the data do not tell.
 BANDS = 40
+# Tokens, where the data do not tell: those of BERT.
+VOCABULARY = 30_522
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +157,7 @@ def _keywords(family: str, data: Data, task: str, horizon_s: float, pretrained: 
 
 def _sequence(family: str, data: Data, task: str, horizon_s: float, pretrained: bool) -> Iterator[Member]:
     each = task == "transcribe"
-    tokens = {"vocabulary": data.vocabulary} if data.kind == "text" else {
+    tokens = {"vocabulary": data.vocabulary or VOCABULARY} if data.kind == "text" else {
         "features": data.features or (10 if data.kind == "audio" and not each else BANDS)}  # fmt: skip
     shared: dict[str, Any] = {**tokens, "classes": outputs(data, task)} | ({"each": True} if each else {})
     steps = int(data.longest or data.length or 128)
