@@ -147,6 +147,10 @@ def test_time_between_kernels():
     # what timing a kernel alone adds to it comes off again; neither a call nor a view takes less than nothing
     host = host_of([(n, 0, 1e-3 - 1e-6 * n, 1e-3) for n in (5, 60, 700)])
     assert host == pytest.approx({"call_s": 0, "kernel_s": -1e-6, "view_s": 0}, rel=1e-6)
+    # but no more than that can
+    host = host_of([(n, 0, 1e-3 - 2e-5 * n + 3e-4, 1e-3) for n in (5, 10, 20)])
+    assert host["kernel_s"] == pytest.approx(-6e-6)
+    assert host["call_s"] > 0
 
 
 @pytest.mark.parametrize(
