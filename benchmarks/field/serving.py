@@ -349,7 +349,7 @@ def section(found: Trials) -> str:
         "times. Host times of a step, of a sequence and a prompt in it and of a request are fitted by stack on the lower half of the hash of "
         "(prompt, answer, users, devices); errors are of the upper half, mean / median. *Kernels alone* adds no host time: "
         "nothing of these runs was seen. Throughput is users x answer / (first token + further tokens). Rows of models outside "
-        "the catalogue are not told.",
+        "the catalogue are not told. How engines behave (products of one input joined, SGLang keeping prompts and decoding apart, 256 sequences of vLLM) was set after looking at all rows.",
         "",
         "| stack, model | counted | throughput | token to token | first token | kernels alone: throughput | token to token | first |",
         "|---|---|---|---|---|---|---|---|",
