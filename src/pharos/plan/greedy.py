@@ -9,8 +9,10 @@ device with room. The fastest proposal that could be placed wins. Source: docume
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from heapq import heappop, heappush, heapreplace
 
-from pharos.plan.shard_layouts import ALL, NODE, Option
+from pharos.plan.shard_layouts import ALL, ANY, NODE, Option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,15 +96,22 @@ def partition(problem: Problem, chosen: Sequence[int]) -> Placement | None:
             return None
         found[t] = tuple(min(open_, key=lambda node: (max(made.seconds[d] for d in node), node[0])))
         made.put(option, found[t])
-    for t in slowest_first(("any",)):
+    # devices by how busy they are
+    queue = sorted((made.seconds[d], d) for d in everywhere)
+    for t in slowest_first((ANY,)):
         option = picked[t]
         for _ in range(option.pieces):
-            room = [d for d in everywhere if made.fits(d, option)]
-            if not room:
+            full = []
+            while queue and not made.fits(queue[0][1], option):
+                full.append(heappop(queue))
+            if not queue:
                 return None
-            at = min(room, key=lambda d: (made.seconds[d], d))
+            at = queue[0][1]
             found[t] += (at,)
             made.put(option, (at,))
+            heapreplace(queue, (made.seconds[at], at))
+            for entry in full:
+                heappush(queue, entry)
     return tuple(zip(chosen, found, strict=True))
 
 
@@ -138,6 +147,7 @@ def _size(option: Option) -> tuple[float, float, float]:
     return option.hbm, option.hbm * option.pieces, option.host
 
 
+@lru_cache(maxsize=8)
 def torchrec_greedy(problem: Problem) -> Placement | None:
     """The placement that the greedy planner ends with; None where it finds none."""
     best: tuple[float, Placement] | None = None

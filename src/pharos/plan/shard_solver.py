@@ -26,8 +26,11 @@ MANY = 20_000
 NODES = 400
 # Multiples of the price of a byte at which layouts are tried: the less they take, the easier they pack.
 PRICES = (0.9, 1.001, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0)
-# Times that tables are taken out and put back.
-ROUNDS = 400
+# Starting points that moves improve; most moves of one, and times that tables are taken out and put back:
+# fewer in large problems, so that tables x devices x these stays within EFFORT.
+TRIED = 3
+MOVES, ROUNDS = 2000, 400
+EFFORT = 1_000_000
 # How far past the fastest step memory may be evened out.
 SLACK = 0.01
 
@@ -99,8 +102,8 @@ def _solved(
         seconds = max(loads(problem, best).seconds)
         return Solution(placement=best, seconds=seconds, bound=seconds, how="all tried")
     starts = [start, *(partition(problem, chosen) for chosen in picks)]
-    found = [p for p in starts if p is not None]
-    best = min((improve(problem, p) for p in found), key=lambda p: _rank(problem, p), default=None)
+    found = sorted((p for p in dict.fromkeys(starts) if p is not None), key=lambda p: _rank(problem, p))
+    best = min((improve(problem, p) for p in found[:TRIED]), key=lambda p: _rank(problem, p), default=None)
     best = best and shake(problem, best)
     how, timed_out = "search by moves", False
     if method == "milp" or (method == "auto" and has_scipy() and _variables(problem) <= MANY):
@@ -205,11 +208,15 @@ def _all(problem: Problem) -> Iterator[Placement]:
             yield placement
 
 
-def improve(problem: Problem, start: Placement, rounds: int = 2000) -> Placement:
+def _times(problem: Problem, most: int) -> int:
+    return max(10, min(most, EFFORT // (len(problem.options) * problem.devices)))
+
+
+def improve(problem: Problem, start: Placement) -> Placement:
     """Moves off the busiest device while that helps: a piece elsewhere, a swap, another layout of a table."""
     now = list(start)
     made = loads(problem, start)
-    for _ in range(rounds):
+    for _ in range(_times(problem, MOVES)):
         better = _move(problem, now, made)
         if better is None:
             break
@@ -220,14 +227,14 @@ def improve(problem: Problem, start: Placement, rounds: int = 2000) -> Placement
     return tuple(now)
 
 
-def shake(problem: Problem, start: Placement, rounds: int = ROUNDS) -> Placement:
+def shake(problem: Problem, start: Placement) -> Placement:
     """Takes a few tables out, one of them the busiest device's, and puts them back where they end soonest.
 
     What is better is kept. The seed is the same each time.
     """
     random = Random(0)
     best, rank = start, _rank(problem, start)
-    for _ in range(rounds):
+    for _ in range(_times(problem, ROUNDS)):
         made = loads(problem, best)
         busiest = made.seconds.index(max(made.seconds))
         here = [t for t, (_, devices) in enumerate(best) if busiest in devices]

@@ -71,4 +71,5 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
 
 def print_labs(console: Console, labs: list[tuple[str, str]]) -> None:
     """Names and what they show."""
-    grid(console, [("lab", "left"), ("shows", "left")], [list(row) for row in labs], flexible=(1,))
+    for name, summary in labs:
+        pair(console, name, summary, width=1 + max(len(n) for n, _ in labs))

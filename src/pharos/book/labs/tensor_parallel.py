@@ -71,8 +71,8 @@ def worker(wire: Wire, settings: dict[str, Any]) -> dict[str, Any]:
     partial.backward(2 * (summed - wanted))
     assert part_x.grad is not None
     grad_x = wire.all_reduce("backward", part_x.grad.reshape(-1)).reshape(tokens, width)
+    grads: list[Any] = [w.grad for w in whole]
     pairs: tuple[tuple[Any, Any], ...] = (
-        (summed, y), (grad_x, x.grad), (parts[0].grad, whole[0].grad[:, mine]),
-        (parts[1].grad, whole[1].grad[mine]),
+        (summed, y), (grad_x, x.grad), (parts[0].grad, grads[0][:, mine]), (parts[1].grad, grads[1][mine]),
     )  # fmt: skip
     return {"difference": max(float((p - q).abs().max() / q.abs().max()) for p, q in pairs)}
