@@ -531,9 +531,11 @@ def milp(
     matrix = coo_array((values, (rows, cols)), shape=(len(low), len(columns))).tocsr()
     goal = np.zeros(len(columns))
     goal[0] = 1.0
+    # SciPy's own types know of one bound for all alone
+    ends: Any = (np.zeros(len(columns)), np.array(upper))
+    sides: Any = (np.array(low), np.array(high))
     made = highs(
-        goal, integrality=np.array(whole), bounds=Bounds(np.zeros(len(columns)), np.array(upper)),
-        constraints=LinearConstraint(matrix, np.array(low), np.array(high)),
+        goal, integrality=np.array(whole), bounds=Bounds(*ends), constraints=LinearConstraint(matrix, *sides),
         options={"time_limit": time_limit_s, "node_limit": NODES, "mip_rel_gap": 1e-5},
     )  # fmt: skip
     proven = float(made.mip_dual_bound) * unit if made.mip_dual_bound is not None else 0.0

@@ -70,6 +70,7 @@ def worker(wire: Wire, settings: dict[str, Any]) -> dict[str, Any]:
     # every process has the whole output, so its gradient needs no message; that of x is a sum of parts
     partial.backward(2 * (summed - wanted))
     assert part_x.grad is not None
+    assert x.grad is not None
     grad_x = wire.all_reduce("backward", part_x.grad.reshape(-1)).reshape(tokens, width)
     grads: list[Any] = [w.grad for w in whole]
     pairs: tuple[tuple[Any, Any], ...] = (

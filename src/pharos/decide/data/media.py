@@ -38,7 +38,9 @@ def read_images(root: Path, files: list[Path], rng: Any, tick: Tick = nothing) -
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
-        raise InputError("reading images needs Pillow", where=str(root), hint="pip install pillow") from None
+        raise InputError(
+            "reading images needs Pillow", where=str(root), hint="pip install 'pharos-nn[data]'"
+        ) from None
     picked = [files[i] for i in np.sort(rng.choice(len(files), min(len(files), SAMPLE), replace=False))]
     grey, sides, channels, bad = [], [], [], []
     for i, path in enumerate(picked):
