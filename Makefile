@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench field accuracy ledger clean
+.PHONY: demo test lint bench field accuracy ledger labs clean
 
 .venv/base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -43,6 +43,10 @@ accuracy: .venv/dev
 # The textbook's claims, recomputed; writes docs/ledger.md and prints how many hold.
 ledger: .venv/base
 	@$(BIN)/pharos ledger --write docs/ledger.md
+
+# Every lab of the textbook on this machine; writes docs/labs.md.
+labs: .venv/dev
+	@$(BIN)/pharos lab --all --write docs/labs.md
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

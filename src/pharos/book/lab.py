@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pharos.facts.declared import import_all
 from pharos.quantity.errors import InputError, unknown
@@ -18,11 +19,13 @@ class Setting:
     Args:
         processes: that it starts on this machine; seed: of its random numbers.
         timeout_s: after which it is stopped.
+        small: a run of seconds, to see that it works; its findings are not the lab's.
     """
 
     processes: int
     seed: int = 0
-    timeout_s: float = 120.0
+    small: bool = False
+    timeout_s: float = 180.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,7 @@ class Lab:
 
     Args:
         processes: by default; fewest, most: that it can do with.
+        claims: ids of the ledger's claims that it measures.
         run: does it; raises no error for a result that was not expected, but says so in its checks.
     """
 
@@ -40,12 +44,13 @@ class Lab:
     processes: int = 1
     fewest: int = 1
     most: int = 1
+    claims: tuple[str, ...] = ()
 
 
 LABS: dict[str, Lab] = {}
 
 
-def lab(name: str, summary: str, **limits: int) -> Callable[..., Callable[[Setting, Progress], Outcome]]:
+def lab(name: str, summary: str, **limits: Any) -> Callable[..., Callable[[Setting, Progress], Outcome]]:
     """Registers a function as a lab."""
 
     def register(run: Callable[[Setting, Progress], Outcome]) -> Callable[[Setting, Progress], Outcome]:
@@ -76,7 +81,7 @@ def find_lab(name: str) -> Lab:
 
 def run_lab(
     name: str, processes: int | None = None, seed: int = 0, progress: Progress | None = None,
-    timeout_s: float = 120.0,
+    timeout_s: float = 180.0, small: bool = False,
 ) -> Outcome:  # fmt: skip
     """Runs a lab.
 
@@ -89,4 +94,6 @@ def run_lab(
     if not found.fewest <= count <= found.most:
         allowed = f"{found.fewest} to {found.most}" if found.most > found.fewest else str(found.fewest)
         raise InputError(f"{found.name} runs with {allowed} processes, not {count}", where="--processes")
-    return found.run(Setting(processes=count, seed=seed, timeout_s=timeout_s), progress or (lambda *_: None))
+    return found.run(
+        Setting(processes=count, seed=seed, timeout_s=timeout_s, small=small), progress or (lambda *_: None)
+    )

@@ -1,11 +1,15 @@
 """`pharos lab`: experiments of the textbook, run on this machine."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pharos.doors.cli.app import Json, app, console, print_json
+from pharos.doors.cli.app import Json, app, console, print_json, write_whole
 from pharos.quantity.errors import InputError
+
+if TYPE_CHECKING:
+    from pharos.report.labs import Outcome
 
 
 @app.command()
@@ -17,13 +21,30 @@ def lab(
         typer.Option("--processes", help="Processes to start; the lab's usual number if left out."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of its random numbers.")] = 0,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds until it is stopped.")] = 120.0,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds until it is stopped.")] = 180.0,
+    small: Annotated[bool, typer.Option("--small", help="A run of seconds that proves little.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw its figure: .svg, .png, .html or .json.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them, one after the other.")] = False,
+    write: Annotated[
+        Path | None, typer.Option("--write", help="With --all: a page of what was found.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run an experiment of the textbook and hold it against what was predicted; exit 1 where it differs."""
-    from pharos.book.lab import labs, run_lab
+    from pharos.book.lab import labs
     from pharos.report.labs import outcome_row, print_labs, print_outcome
 
+    if write is not None and not every:
+        raise InputError("is a page of all labs; give --all", where="--write")
+    if every:
+        if name is not None or listed or processes is not None or plot is not None:
+            raise InputError(
+                "runs every lab as it is; it takes --seed, --small, --write and --json", where="--all"
+            )
+        _all(seed, timeout, small, write, json)
+        return
     if listed or name is None:
         if name is not None:
             raise InputError("--list takes no lab's name")
@@ -33,7 +54,24 @@ def lab(
         else:
             print_labs(console(), found)
         return
+    outcome = _run(name, processes, seed, timeout, small)
+    if plot is not None:
+        if outcome.figure is None:
+            raise InputError(f"{outcome.name} draws no figure", where="--plot")
+        outcome.figure.save(plot)
+    if json:
+        print_json(outcome_row(outcome))
+    else:
+        print_outcome(console(), outcome)
+    if not outcome.holds:
+        raise typer.Exit(1)
+
+
+def _run(name: str, processes: int | None, seed: int, timeout: float, small: bool) -> "Outcome":
+    """One lab under a bar."""
     from rich.progress import Progress
+
+    from pharos.book.lab import run_lab
 
     with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(name)
@@ -41,10 +79,27 @@ def lab(
         def told(step: int, steps: int, words: str) -> None:
             bar.update(task, completed=step, total=steps, description=f"{name}: {words}")
 
-        outcome = run_lab(name, processes, seed, told, timeout)
+        return run_lab(name, processes, seed, told, timeout, small)
+
+
+def _all(seed: int, timeout: float, small: bool, write: Path | None, json: bool) -> None:
+    """Every lab, each with its verdict and time; exit 1 if one does not hold."""
+    from time import perf_counter
+
+    from pharos.book.lab import labs
+    from pharos.report.labs import labs_page, outcome_row, print_verdict
+
+    runs = []
+    for name in labs():
+        started = perf_counter()
+        outcome = _run(name, None, seed, timeout, small)
+        runs.append((outcome, perf_counter() - started))
+        if not json:
+            print_verdict(console(), *runs[-1])
+    if write is not None:
+        write_whole(write, labs_page(runs))
     if json:
-        print_json(outcome_row(outcome))
-    else:
-        print_outcome(console(), outcome)
-    if not outcome.holds:
+        print_json({"schema": "pharos/labs@1",
+                    "labs": [{**outcome_row(o), "seconds": round(s, 1)} for o, s in runs]})  # fmt: skip
+    if not all(outcome.holds for outcome, _ in runs):
         raise typer.Exit(1)
