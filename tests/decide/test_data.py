@@ -251,6 +251,33 @@ def test_a_large_file_is_sampled_with_its_error(tmp_path):
     assert ticks[-1][0] == ticks[-1][1] > 1
 
 
+def test_parquet_tells_what_the_same_csv_does(tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    rng = np.random.default_rng(16)
+    rows = "".join(
+        f"{a:.4f},{k},{int(a > 0)}\n"
+        for a, k in zip(rng.normal(size=500), rng.integers(0, 5, 500), strict=True)
+    )
+    write(tmp_path / "t.csv", "a,kind,label\n" + rows)
+    duckdb.sql(f"COPY (FROM read_csv('{tmp_path / 't.csv'}')) TO '{tmp_path / 't.parquet'}'")
+    csv, parquet = (inspect(tmp_path / f"t.{e}") for e in ("csv", "parquet"))
+    for name in ("kind", "examples", "labels", "classes", "skew", "features", "order_p"):
+        assert getattr(parquet, name) == getattr(csv, name), name
+    assert csv.classes == 2
+
+
+def test_a_long_parquet_file_is_sampled_in_runs(tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    path = tmp_path / "long.parquet"
+    # sorted by label: its first rows tell nothing of the second class
+    duckdb.sql(f"COPY (SELECT i AS a, i >= 450000 AS label FROM range(900000) t(i)) TO '{path}'")
+    found = inspect(path)
+    assert found.examples == found.labels == 900_000
+    assert "200,000 of 900,000 rows in 50 runs" in found.notes[0]
+    assert found.classes == 2
+    assert found.skew == pytest.approx(0.5, abs=0.2)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [

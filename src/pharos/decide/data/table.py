@@ -48,8 +48,9 @@ ENDS = (
     {"u", "v"},
 )
 TIMES = ("time", "timestamp", "date", "datetime", "t", "ts", "step")
-# Rows of a Parquet file that are looked at, and bad rows that make a file unreadable as a table.
-ROWS, BAD = 200_000, 0.05
+# Rows of a Parquet file that are looked at, how many of them follow each other, and bad rows that make a file
+# unreadable as a table.
+ROWS, RUN, BAD = 200_000, 4000, 0.05
 # Distinct values above which a column of names or whole numbers is a table of its own.
 MANY = 1000
 
@@ -124,39 +125,53 @@ def read_csv(path: Path, rng: Any, tick: Tick = nothing) -> Data:
 
 
 def read_parquet(path: Path, rng: Any, tick: Tick = nothing) -> Data:
-    """A Parquet file, through pyarrow or polars.
+    """A Parquet file, through DuckDB: whole, or runs of rows at random places of a long one.
 
     Raises:
-        InputError: neither is installed, or it is no Parquet file.
+        InputError: DuckDB is not installed, or it is no Parquet file.
     """
     try:
-        try:
-            import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
-
-            file = parquet.ParquetFile(path)
-            total, names = file.metadata.num_rows, file.schema_arrow.names
-            batch = next(file.iter_batches(ROWS))
-            values = {n: batch.column(i).to_pylist() for i, n in enumerate(names)}
-        except ImportError:
-            import polars  # pyright: ignore[reportMissingImports]
-
-            frame = polars.scan_parquet(path)
-            total = frame.select(polars.len()).collect().item()
-            values = frame.head(ROWS).collect().to_dict(as_series=False)
+        import duckdb  # pyright: ignore[reportMissingImports]
     except ImportError:
-        hint = "pip install pyarrow, or write it as CSV"
-        raise InputError("reading Parquet needs pyarrow or polars", where=str(path), hint=hint) from None
-    except Exception as error:
+        hint = "pip install 'pharos-nn[data]', or write it as CSV"
+        raise InputError("reading Parquet needs DuckDB", where=str(path), hint=hint) from None
+    notes, groups = [], []
+    try:
+        with duckdb.connect() as base:
+            ask = base.execute("SELECT count(*) FROM read_parquet(?)", [str(path)])
+            total = int((ask.fetchone() or (0,))[0])
+            starts = [0]
+            if total > ROWS:
+                # places of runs are drawn among whole multiples of their length, so that none is read twice
+                starts = sorted(int(s) * RUN for s in rng.choice(total // RUN, ROWS // RUN, replace=False))
+            length = ROWS if len(starts) == 1 else RUN
+            values: dict[str, list[Any]] = {}
+            for k, start in enumerate(starts):
+                ask = base.execute(
+                    "SELECT * EXCLUDE (file_row_number) FROM read_parquet(?, file_row_number = true) "
+                    "WHERE file_row_number >= ? AND file_row_number < ? ORDER BY file_row_number",
+                    [str(path), start, start + length],
+                )  # fmt: skip
+                names = [d[0] for d in ask.description or ()]
+                rows = ask.fetchall()
+                before = len(next(iter(values.values()), []))
+                for i, name in enumerate(names):
+                    values.setdefault(name, []).extend(row[i] for row in rows)
+                groups.append((before, before + len(rows)))
+                tick(k + 1, len(starts))
+    except duckdb.Error as error:
         raise InputError(f"is not a Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None
-    tick(1, 1)
     whole = total <= ROWS
+    read = len(next(iter(values.values()), []))
+    if not read:
+        raise InputError("has no rows", where=str(path))
     columns = [
         _column(n.lower(), ["" if v is None else str(v) for v in column], whole)
         for n, column in values.items()
     ]
-    read = len(next(iter(values.values()), []))
-    notes = [] if whole else [f"the first {read:,} of {total:,} rows were looked at"]
-    return from_columns(columns, total, str(path), rng, notes, (0, read))
+    if not whole:
+        notes = [f"sampled {read:,} of {total:,} rows in {len(starts)} runs at random places"]
+    return from_columns(columns, total, str(path), rng, notes, groups[0])
 
 
 def _is_number(text: str) -> bool:
