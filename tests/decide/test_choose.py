@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -78,6 +79,14 @@ def ends_where_it_should(name, found):
         assert found.chosen.devices > 1
     if name == "commands":
         assert order.index("cnn-1d") < order.index("transformer") > order.index("rnn")
+
+
+def check_figure(text, name):
+    """A figure of a contract given as text."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "contract.yaml"
+        path.write_text(text)
+        return next(v.figure for v in check_file(path).limits if v.name == name)
 
 
 @pytest.mark.parametrize("name", ENDS)
@@ -364,6 +373,17 @@ def test_a_contract_of_shards_is_one_device(chosen):
     assert all(
         abs(a * found.chosen.devices - b) <= found.chosen.devices for a, b in zip(rows, whole, strict=True)
     )
+
+
+def test_what_shards_exchange_is_in_the_latency(chosen):
+    found = chosen("clicks")
+    best, n = found.chosen, found.chosen.devices
+    sent = found.brief.use.batch * 3 * 128 * 2
+    # no quicker than the bytes over the link, (n - 1) / n of each device's buffer
+    assert best.exchange.value > sent * (n - 1) / n / 300e9
+    alone = check_figure(contract_text(best, found.brief), "latency")
+    assert best.value("latency") == pytest.approx(alone.value + best.exchange.value, rel=1e-3)
+    assert contract_of(best, found.brief)["limits"]["latency"] == pytest.approx(0.01 - best.exchange.high)
 
 
 def test_data_that_no_family_here_takes_are_told():

@@ -19,6 +19,9 @@ def contract_of(chosen: Trial, brief: Brief) -> dict[str, Any]:
     Accuracy is no limit of a contract: it is not predicted from a graph.
     """
     limits: dict[str, Any] = {n: v for n in SAME if (v := getattr(brief.limits, n)) is not None}
+    if chosen.exchange is not None and "latency" in limits:
+        # a check predicts one device alone: it may take what the exchange leaves
+        limits["latency"] = max(0.0, limits["latency"] - float(chosen.exchange.high or 0))
     rate, watts, joules = brief.rate_per_s, brief.limits.power, brief.limits.energy_per_day
     if rate is None and watts is not None:
         limits["power"] = watts
@@ -71,7 +74,9 @@ def contract_text(chosen: Trial, brief: Brief, path: str = "") -> str:
     yaml = YAML()
     yaml.width = 200
     out = StringIO()
-    share = f"; one of {chosen.devices} devices" if chosen.devices > 1 else ""
+    share = ""
+    if chosen.devices > 1:
+        share = f"; one of {chosen.devices} devices, what they exchange taken off the latency"
     out.write(f"# Chosen by pharos choose{' from ' + path if path else ''}{share}. SI units.\n")
     found = contract_of(chosen, brief)
     for part in ("machine", "limits", "assumed", "workload"):

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import log
+from math import ceil, log
 from typing import Any
 
 from pharos.decide.accuracy import accuracy_of
@@ -18,11 +18,13 @@ from pharos.machines.machine import Machine
 from pharos.models.registry import entry, find, parse_name
 from pharos.ops.activation import Activation
 from pharos.ops.elementwise import Mul
+from pharos.plan.communication import collective_cost
+from pharos.plan.topology import topology_of
 from pharos.predict.duty import Duty, day
 from pharos.predict.estimate import Estimate, predict
 from pharos.quantity.dtypes import BITS, Precision
 from pharos.quantity.errors import PharosError
-from pharos.quantity.evidence import Figure, assumed, counted, exact, unknown_figure
+from pharos.quantity.evidence import Figure, assumed, counted, exact, merge, unknown_figure
 from pharos.quantity.units import fmt
 
 # Hyperparameters that may be arrays: a line is predicted for all their values at once.
@@ -46,7 +48,7 @@ class Trial:
     """One member in one precision on one machine.
 
     Args:
-        devices: over which tables or weights are spread.
+        devices: over which tables or weights are spread. exchange: seconds it takes them, in the latency.
         plain: integer kernels for it are found in every runtime.
     """
 
@@ -57,6 +59,7 @@ class Trial:
     verdicts: dict[str, LimitVerdict]
     plain: bool
     devices: int = 1
+    exchange: Figure | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -171,10 +174,10 @@ def _trial(
 
     stored = int(_at(count.weight_bytes, i) + _at(count.buffer_bytes, i))
     total = int(_at(memory.total, i)) + int(brief.assumed.system_memory or 0)
-    devices, notes = 1, ()
+    devices, notes, exchange = 1, (), None
     limit = min(x for x in (brief.limits.memory, machine.capacity_bytes.value, float("inf")) if x)
     if member.family == "dlrm" and total > limit:
-        devices, notes = _sharded(stored, total, limit, data)
+        devices, notes, exchange = _sharded(member, stored, total, limit, machine, brief, data, precision)
         total = (total - stored) + stored // devices
     told = (
         ()
@@ -182,6 +185,8 @@ def _trial(
         else (assumed(f"{fmt(brief.assumed.system_memory, 'B')} system"),)
     )
     latency, energy = at(estimate.latency), at(estimate.energy)
+    if exchange is not None:
+        latency = _then(latency, exchange)
     samples = _at(estimate.samples, i) if member.work.get("phase") == "decode" else brief.use.batch
     per_second = Figure(
         value=_over(samples, latency.value),
@@ -219,7 +224,7 @@ def _trial(
             verdicts[name] = judge(name, held, figures[name])
     return Trial(
         member=member, precision=precision, machine=machine, figures=figures, verdicts=verdicts,
-        plain=_plain(count), devices=devices, notes=notes,
+        plain=_plain(count), devices=devices, exchange=exchange, notes=notes,
     )  # fmt: skip
 
 
@@ -251,16 +256,42 @@ def _over_a_day(
     return power, found.energy
 
 
-def _sharded(stored: int, total: int, limit: float, data: Data) -> tuple[int, tuple[str, ...]]:
-    """Devices that tables are spread over by rows, and what that asks of the network."""
-    from math import ceil
+def _sharded(
+    member: Member, stored: int, total: int, limit: float, machine: Machine, brief: Brief, data: Data,
+    precision: str,
+) -> tuple[int, tuple[str, ...], Figure]:  # fmt: skip
+    """Devices that tables are spread over by rows, what that asks of the network, and the time it takes.
 
+    Each device serves a batch of its own: it sends the rows that others ask of it, as many as it is sent.
+    """
     rest = total - stored
     # a tenth is kept free for what is exchanged
     devices = max(2, ceil(stored / max(0.9 * limit - rest, 1)))
+    a_node = int(machine.links.get("nvlink_domain") or 8)
+    if devices > a_node:
+        devices = a_node * ceil(devices / a_node)
     looked = len(data.tables)
-    return devices, (f"{fmt(stored, 'B')} of tables over {devices} devices by rows; "
-                     f"{looked} vectors an example are exchanged",)  # fmt: skip
+    what = f"{fmt(stored, 'B')} of tables over {devices} devices by rows; {looked} vectors an example"
+    width = int(member.knobs["table_dim"]) * BITS[Precision.of(precision).activations] / 8
+    try:
+        cost = collective_cost(
+            "all-to-all", int(brief.use.batch * looked * width), topology_of(machine, devices)
+        )
+    except PharosError as error:
+        return devices, (f"{what} are exchanged",), unknown_figure("s", f"exchange of vectors: {error.what}")
+    value = cost.seconds.value
+    return devices, (f"{what} are exchanged in {fmt(value, 's')}",), cost.seconds
+
+
+def _then(first: Figure, second: Figure) -> Figure:
+    """One after the other: times add, and so do the ends of their bands."""
+    evidence = merge((*first.evidence, *second.evidence))
+    if first.value is None or second.value is None:
+        # what is known bounds the sum from below
+        lows = [f.low for f in (first, second) if f.low is not None]
+        return Figure(value=None, low=sum(lows) if lows else None, high=None, unit="s", evidence=evidence)
+    ends = {e: float(getattr(first, e)) + float(getattr(second, e)) for e in ("value", "low", "high")}
+    return Figure(unit="s", evidence=evidence, **ends)
 
 
 def _plain(counted: Count) -> bool:
