@@ -53,3 +53,71 @@ def test_parameter_sharing_by_hand():
     assert told.numbers["shared_parameters"] == 9 * 2 * 4
     # 224 x 224 x 3 inputs of a unit against 3 x 3 x 3 weights of a filter
     assert run_study("parameter-sharing").numbers["per_unit_ratio"] == pytest.approx(150_528 / 27)
+
+
+def test_scaling_by_hand():
+    told = run_study("scaling", model="mlp(widths=(8, 16, 4))", size="widths", factor=2)
+    (row,) = told.rows
+    before, after = (8 * 16 + 16 + 16 * 4 + 4), (16 * 32 + 32 + 32 * 8 + 8)
+    assert row[2] == pytest.approx(after / before)
+    assert row[3] == pytest.approx(4)
+    # n^2 d of the scores beside n d^2 of the products: between two and four times
+    context = run_study("scaling", model="gpt2-small", size="context", factor="8").rows[0]
+    assert 8 < context[3] < 64
+    with pytest.raises(PharosError, match="did you mean resolution"):
+        run_study("scaling", model="resnet18", size="resolutoin")
+    with pytest.raises(PharosError, match="go together"):
+        run_study("scaling", model="resnet18")
+
+
+def test_crossover_batch_by_hand():
+    """2 B n m FLOP over 2 (n m + B n + B m) bytes reaches the ridge r at B = r n m / (n m - r (n + m))."""
+    n, ridge = 2048, 312e12 / 2039e9
+    told = run_study("crossover-batch", on="a100-sxm-80gb")
+    exact = ridge * n * n / (n * n - ridge * 2 * n)
+    assert told.numbers["batch"] in (int(exact) + 1, int(exact) + 2)
+    never = run_study("crossover-batch", inputs=784, outputs=100)
+    assert never.numbers["batch"] is None
+    assert never.numbers["intensity_limit"] == pytest.approx(784 * 100 / 884, rel=1e-3)
+    assert never.answer.startswith("never")
+
+
+def test_score_memory_by_hand():
+    told = run_study("score-memory", tokens=4096, memory="33554432 B")
+    assert told.numbers["score_bytes"] == 4096 * 4096 * 2
+    assert told.numbers["longest_tokens"] == 4096
+    assert told.numbers["fits"]
+    assert not run_study("score-memory", tokens=4097, memory="33554432 B").numbers["fits"]
+    whole = run_study("score-memory", tokens=100_000, heads=12, layers=32, memory="80 GB")
+    assert whole.numbers["score_bytes"] == 100_000**2 * 12 * 32 * 2
+
+
+def test_longest_sequence_by_hand():
+    told = run_study("longest-sequence", memory="1 GB", weights="no")
+    a_token = 2 * 48 * 1600 * 2
+    assert told.numbers["attention, tiled, with a KV cache"] == int(1e9 // a_token)
+    n = told.numbers["attention, scores written out"]
+    assert 25 * n * n * 2 + a_token * n <= 1e9 < 25 * (n + 1) ** 2 * 2 + a_token * (n + 1)
+    assert told.rows[2][1] == "any"
+    assert run_study("longest-sequence", memory="1 GB").rows[1][1] == "0"
+
+
+def test_replicas_by_hand():
+    told = run_study("replicas", demand=10_000, utilisation=0.5, drop=3)
+    rate = told.numbers["throughput_per_s"]
+    assert told.numbers["replicas"] == -(-10_000 // (rate * 0.5))
+    assert told.numbers["replicas_low"] <= told.numbers["replicas"] <= told.numbers["replicas_high"]
+    assert told.numbers["replicas_after_drop"] == -(-30_000 // (rate * 0.5))
+
+
+def test_plausible_by_hand():
+    told = run_study("plausible", model="gpt2-xl", context=1, precision="fp32")
+    # 1.5576 G weights in fp32 at 2.039 TB/s
+    assert told.numbers["bound_s"] == pytest.approx(1_557_611_200 * 4 / 2.039e12, rel=0.1)
+    bound = told.numbers["bound_s"]
+    assert (
+        run_study("plausible", context=1, precision="fp32", latency=bound * 1.01).numbers["possible"] is True
+    )
+    false = run_study("plausible", context=1, precision="fp32", throughput=f"{1.1 / bound}/s")
+    assert false.numbers["possible"] is False
+    assert "cannot be true" in false.answer

@@ -10,8 +10,11 @@ from pharos.quantity.sizes import Size
 from pharos.report.studies import Told
 
 
-@study("parameter-sharing", "How many weights do locality and sharing save in a layer over an image?",
-       section="1.1")  # fmt: skip
+@study(
+    "parameter-sharing",
+    "How many weights do locality and sharing save in a layer over an image?",
+    section="1.1",
+)
 def parameter_sharing(*, side: int = 224, kernel: int = 3, channels: int = 3, outputs: int = 1) -> Told:
     """Dense: every output position sees every input. Local: a window of its own each. Shared: one window."""
     places, inputs = side * side, side * side * channels
@@ -30,17 +33,22 @@ def parameter_sharing(*, side: int = 224, kernel: int = 3, channels: int = 3, ou
     unit = inputs / (kernel * kernel * channels)
     return Told(
         answer=f"one unit of a dense layer has {unit:,.0f} times the weights of a {kernel}x{kernel} filter; "
-               f"over all positions sharing saves {dense.parameters / shared.parameters:,.0f} times",
-        numbers={"dense_parameters": dense.parameters, "local_parameters": places * window.parameters,
-                 "shared_parameters": shared.parameters, "per_unit_ratio": unit},
+        f"over all positions sharing saves {dense.parameters / shared.parameters:,.0f} times",
+        numbers={
+            "dense_parameters": dense.parameters,
+            "local_parameters": places * window.parameters,
+            "shared_parameters": shared.parameters,
+            "per_unit_ratio": unit,
+        },
         reasons=(
             f"locality alone: a unit sees {kernel * kernel * channels:,} inputs of {inputs:,}",
             f"sharing alone: {places:,} positions use one filter, so each weight is used {places:,} times",
         ),
-        columns=("layer", "weights", "macs", "uses_of_a_weight", "times_fewer"), rows=tuple(rows),
+        columns=("layer", "weights", "macs", "uses_of_a_weight", "times_fewer"),
+        rows=tuple(rows),
         evidence=(counted("weights and MACs of Pharos's operators"),),
         note="macs: multiply-accumulates, 2 FLOPs each; zero padding, stride 1",
-    )  # fmt: skip
+    )
 
 
 class _Counts:
