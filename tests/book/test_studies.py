@@ -121,3 +121,50 @@ def test_plausible_by_hand():
     false = run_study("plausible", context=1, precision="fp32", throughput=f"{1.1 / bound}/s")
     assert false.numbers["possible"] is False
     assert "cannot be true" in false.answer
+
+
+def test_throughput_ceiling_by_hand():
+    told = run_study("throughput-ceiling", rate="30/s", peak="10 TFLOP/s", utilisation=0.5)
+    assert told.numbers["headroom"] == pytest.approx(5e12 / (30 * 2 * 4_089_184_256))
+    assert told.rows[1][3] == pytest.approx(2 * told.rows[1][2])
+    assert run_study("throughput-ceiling", model="vgg16", rate=1000, peak=10e12).answer.startswith(
+        "does not fit"
+    )
+
+
+def test_tiling_by_hand():
+    told = run_study("tiling", rows=512, columns=512, inner=512, cache="48 KiB", on="cortex-a53")
+    assert told.numbers["tile"] == 64
+    assert told.numbers["tile_bytes"] == 3 * 64 * 64 * 4 == 48 * 1024
+    # each of 8 x 8 tiles of the product reads 512/64 pairs of tiles
+    assert told.numbers["moved_bytes"] == 4 * (8 * 8 * 8 * 2 * 64 * 64 + 512 * 512)
+    assert run_study("tiling", cache="96 KiB", precision="fp16").numbers["tile"] == 128
+    with pytest.raises(PharosError, match="hold no three tiles"):
+        run_study("tiling", cache=8, on="cortex-a53")
+
+
+def test_critical_path_grows_with_the_tokens_for_a_recurrence_alone():
+    rows = {r[0].split("(")[0]: r for r in run_study("critical-path", context=64).rows}
+    assert rows["sequence_rnn"][1] >= 64
+    assert rows["sequence_rnn"][3] == pytest.approx(2, rel=0.05)
+    assert rows["transformer-base"][3] == rows["resnet50"][3] == 1
+
+
+def test_systolic_by_counting_cycles():
+    """A 2 x 2 array whose weights stay, cycle by cycle: the last sum leaves after n + 2 + 2 - 2 steps."""
+    n, rows, columns = 5, 2, 2
+    last = max(i + r + c for i in range(n) for r in range(rows) for c in range(columns))
+    told = run_study("systolic", batch=n, inputs=2, outputs=2, rows=2, columns=2, clock="1 kHz")
+    assert told.numbers["cycles"] == rows + last + 1
+    assert told.numbers["utilisation"] == pytest.approx(n * 4 / ((rows + last + 1) * 4))
+    tpu = run_study("systolic").numbers
+    assert tpu["macs_per_cycle"] == 65_536
+    assert tpu["peak_flops_per_s"] == pytest.approx(92e12, rel=0.01)
+
+
+def test_the_spectrum_turns_round_with_the_batch():
+    told = run_study("intensity-spectrum", model="resnet50", batch=1, precision="fp16").numbers
+    assert told["early"] > told["late"]
+    assert told["early_at_32x"] < told["late_at_32x"]
+    # the last layer at batch 1: 2 FLOP a weight of 2 bytes, and little else
+    assert told["least"] == pytest.approx(1, abs=0.01)

@@ -18,6 +18,7 @@ ByteRate = Annotated[float, "B/s"]
 Joules = Annotated[float, "J"]
 Watts = Annotated[float, "W"]
 PerSecond = Annotated[float, "1/s"]
+Hertz = Annotated[float, "Hz"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
