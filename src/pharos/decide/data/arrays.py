@@ -28,7 +28,7 @@ def read_array(path: Path, rng: Any, tick: Tick = nothing) -> Data:
     """
     try:
         if path.suffix.lower() == ".npz":
-            x, y = _unpacked(path)
+            x, y = unpacked(path)
         else:
             x, y = np.load(path, mmap_mode="r", allow_pickle=False), None
     except InputError:
@@ -59,7 +59,7 @@ def read_array(path: Path, rng: Any, tick: Tick = nothing) -> Data:
     return data.with_told({}, "") if not told else _known(data, told, "measured: array of labels")
 
 
-def _unpacked(path: Path) -> tuple[Any, Any]:
+def unpacked(path: Path) -> tuple[Any, Any]:
     """Examples and labels (or None) of an archive, if they fit LARGEST bytes."""
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         size = sum(info.file_size for info in archive.infolist())

@@ -68,8 +68,21 @@ def inspect(path: str | Path, seed: int = 0, tick: Tick = nothing) -> Data:
 
 
 def _folder(root: Path, rng: object, tick: Tick) -> Data:
-    from pharos.decide.data.media import IMAGES, read_images, read_sound
+    from pharos.decide.data.media import read_images, read_sound
     from pharos.decide.data.text import read_text_folder
+
+    kind, files = files_of(root)
+    reader = {"images": read_images, "audio": read_sound, "text": read_text_folder}[kind]
+    return reader(root, files, rng, tick)
+
+
+def files_of(root: Path) -> tuple[str, list[Path]]:
+    """What a folder mostly holds, images, audio or text, and those files in order.
+
+    Raises:
+        InputError: none of them.
+    """
+    from pharos.decide.data.media import IMAGES
 
     files = []
     for path in root.rglob("*"):
@@ -78,13 +91,11 @@ def _folder(root: Path, rng: object, tick: Tick) -> Data:
             if len(files) >= MOST_FILES:
                 break
     files.sort()
-    kinds = Counter(p.suffix.lower() for p in files)
-    pictures = [p for p in files if p.suffix.lower() in IMAGES]
-    sounds = [p for p in files if p.suffix.lower() == ".wav"]
-    texts = [p for p in files if p.suffix.lower() in (".txt", ".text", ".md")]
-    most = max((pictures, sounds, texts), key=len)
-    if not most:
+    suffixes = {"images": IMAGES, "audio": (".wav",), "text": (".txt", ".text", ".md")}
+    found = {kind: [p for p in files if p.suffix.lower() in known] for kind, known in suffixes.items()}
+    kind = max(found, key=lambda k: len(found[k]))
+    if not found[kind]:
+        kinds = Counter(p.suffix.lower() for p in files)
         held = ", ".join(f"{n} of {s or 'no suffix'}" for s, n in kinds.most_common(4)) or "nothing"
         raise InputError("holds no images, WAV or text files", where=str(root), hint=f"there: {held}")
-    reader = {id(pictures): read_images, id(sounds): read_sound, id(texts): read_text_folder}[id(most)]
-    return reader(root, most, rng, tick)
+    return kind, found[kind]

@@ -77,8 +77,24 @@ class Column:
         return self.numbers is None
 
 
-def read_csv(path: Path, rng: Any, tick: Tick = nothing) -> Data:
-    """A CSV file with a header line.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """A table's cells as written, before anything is made of them.
+
+    Args:
+        columns: (name in lower case, its cells); groups: rows that follow each other in the file.
+        total: rows of the whole file; sampled: these are not all.
+    """
+
+    columns: list[tuple[str, list[str]]]
+    total: int
+    sampled: bool
+    groups: list[tuple[int, int]]
+    notes: list[str]
+
+
+def csv_rows(path: Path, rng: Any, tick: Tick = nothing) -> Rows:
+    """The cells of a CSV file with a header line.
 
     Raises:
         InputError: no header, or rows that do not match it, with the line.
@@ -116,16 +132,16 @@ def read_csv(path: Path, rng: Any, tick: Tick = nothing) -> Data:
     if _is_number(header[0]) and all(map(_is_number, header)):
         raise InputError("its first line is numbers: it has no header", where=f"{path}:1",
                          hint="write the columns' names first")  # fmt: skip
-    columns = [_column(name, [row[i] for row in rows], not lines.sampled) for i, name in enumerate(header)]
     total = lines.total - 1 - bad if not lines.sampled else lines.total - 1
     notes = [lines.note] if lines.sampled else []
     if bad:
         notes.append(f"{bad:,} rows without {len(header)} fields left out, the first in line {first_bad}")
-    return from_columns(columns, total, str(path), rng, notes, max(groups, key=lambda g: g[1] - g[0]))
+    columns = [(name, [row[i] for row in rows]) for i, name in enumerate(header)]
+    return Rows(columns=columns, total=total, sampled=lines.sampled, groups=groups, notes=notes)
 
 
-def read_parquet(path: Path, rng: Any, tick: Tick = nothing) -> Data:
-    """A Parquet file, through DuckDB: whole, or runs of rows at random places of a long one.
+def parquet_rows(path: Path, rng: Any, tick: Tick = nothing) -> Rows:
+    """The cells of a Parquet file, through DuckDB: all, or runs of rows at random places of a long one.
 
     Raises:
         InputError: DuckDB is not installed, or it is no Parquet file.
@@ -161,17 +177,37 @@ def read_parquet(path: Path, rng: Any, tick: Tick = nothing) -> Data:
                 tick(k + 1, len(starts))
     except duckdb.Error as error:
         raise InputError(f"is not a Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None
-    whole = total <= ROWS
     read = len(next(iter(values.values()), []))
     if not read:
         raise InputError("has no rows", where=str(path))
-    columns = [
-        _column(n.lower(), ["" if v is None else str(v) for v in column], whole)
-        for n, column in values.items()
-    ]
-    if not whole:
+    if total > ROWS:
         notes = [f"sampled {read:,} of {total:,} rows in {len(starts)} runs at random places"]
-    return from_columns(columns, total, str(path), rng, notes, groups[0])
+    columns = [(n.lower(), ["" if v is None else str(v) for v in column]) for n, column in values.items()]
+    return Rows(columns=columns, total=total, sampled=total > ROWS, groups=groups, notes=notes)
+
+
+def read_csv(path: Path, rng: Any, tick: Tick = nothing) -> Data:
+    """A CSV file with a header line.
+
+    Raises:
+        InputError: no header, or rows that do not match it, with the line.
+    """
+    return _facts(csv_rows(path, rng, tick), path, rng)
+
+
+def read_parquet(path: Path, rng: Any, tick: Tick = nothing) -> Data:
+    """A Parquet file, through DuckDB: whole, or runs of rows at random places of a long one.
+
+    Raises:
+        InputError: DuckDB is not installed, or it is no Parquet file.
+    """
+    return _facts(parquet_rows(path, rng, tick), path, rng)
+
+
+def _facts(rows: Rows, path: Path, rng: Any) -> Data:
+    columns = [column_of(name, cells, not rows.sampled) for name, cells in rows.columns]
+    run = max(rows.groups, key=lambda g: g[1] - g[0])
+    return from_columns(columns, rows.total, str(path), rng, rows.notes, run)
 
 
 def _is_number(text: str) -> bool:
@@ -182,7 +218,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _column(name: str, values: list[str], exact: bool) -> Column:
+def column_of(name: str, values: list[str], exact: bool) -> Column:
+    """What a column is, from its cells."""
     numbers = np.full(len(values), np.nan)
     unreadable = filled = 0
     for i, text in enumerate(values):

@@ -42,6 +42,21 @@ def read_jsonl(path: Path, rng: Any, tick: Tick = nothing) -> Data:
     Raises:
         InputError: a line that is no JSON object, with its number; or no text in them.
     """
+    documents, labels, total, notes = jsonl_documents(path, rng, tick)
+    return _from_texts(documents, labels, total, str(path), rng, notes)
+
+
+def jsonl_documents(
+    path: Path, rng: Any, tick: Tick = nothing, label: str | None = None
+) -> tuple[list[Any], list[Any], int, list[str]]:
+    """Texts and labels (empty if there are none) of JSON Lines, lines in all, and notes.
+
+    Args:
+        label: the key that holds it, if it is none of LABELS.
+
+    Raises:
+        InputError: a line that is no JSON object, with its number; or no text in them.
+    """
     lines = read_lines(path, rng, tick)
     rows, number = [], 0
     for i, line in enumerate(lines.lines):
@@ -65,14 +80,18 @@ def read_jsonl(path: Path, rng: Any, tick: Tick = nothing) -> Data:
         if not strings:
             raise InputError("its objects have no text", where=f"{path}:1", hint=f"one of {', '.join(TEXTS)}")
         key = max(strings, key=lambda k: len(strings[k]))
-    label = next((keys[n] for n in LABELS if n in keys), None)
+    if label is not None and label.lower() not in keys:
+        raise InputError(
+            f"its objects have no {label!r}", where=f"{path}:1", hint=f"there: {', '.join(keys)}"
+        )
+    label = keys[label.lower()] if label else next((keys[n] for n in LABELS if n in keys), None)
     texts = [row.get(key) for row in rows]
     documents = [t if isinstance(t, (str, list)) else "" for t in texts]
     labels = [] if label is None else [
         v if isinstance(v, (str, int, bool)) else None for v in (row.get(label) for row in rows)
     ]  # fmt: skip
     total = lines.total if lines.sampled else number
-    return _from_texts(documents, labels, total, str(path), rng, [lines.note] if lines.sampled else [])
+    return documents, labels, total, [lines.note] if lines.sampled else []
 
 
 def read_text_folder(root: Path, files: list[Path], rng: Any, tick: Tick = nothing) -> Data:
@@ -91,6 +110,11 @@ def read_text_folder(root: Path, files: list[Path], rng: Any, tick: Tick = nothi
     return replace(found, **told, known=found.known | dict.fromkeys(told, "measured: folders"))
 
 
+def words_of(document: Any) -> list[str]:
+    """Words and marks of a text in lower case; of a list, its items."""
+    return WORD.findall(document.lower()) if isinstance(document, str) else list(map(str, document))
+
+
 def _from_texts(
     documents: list[Any], labels: list[Any], total: int, path: str, rng: Any, notes: list[str]
 ) -> Data:
@@ -100,7 +124,7 @@ def _from_texts(
     coded: dict[Any, int] = {}
     tokens, seen = [], 0
     for document in picked:
-        words = WORD.findall(document.lower()) if isinstance(document, str) else list(map(str, document))
+        words = words_of(document)
         tokens.append(np.array([coded.setdefault(w, len(coded)) for w in words], dtype=np.int64))
         seen += len(words)
         if seen > TOKENS:
