@@ -36,37 +36,53 @@ class PowerLaw:
         return exp(log(self.scale / (error - self.floor)) / self.steepness)
 
 
-def fit_law(sizes: Any, errors: Any) -> PowerLaw:
-    """The law nearest to errors, residuals relative to each error; floor and scale at least 0.
+def fit_laws(sizes: Any, errors: Any) -> list[PowerLaw]:
+    """The laws nearest to rows of errors [rows, sizes], residuals relative; floor and scale at least 0.
 
-    For each exponent floor and scale are least squares in closed form; the exponent is searched for.
+    For each steepness of a grid floor and scale are least squares in closed form; the best is refined.
     """
-    n, e = np.asarray(sizes, float), np.asarray(errors, float)
-    weight = 1 / np.maximum(e, 1e-4)
+    n, e = np.asarray(sizes, float), np.atleast_2d(np.asarray(errors, float))
+    weights = 1 / np.maximum(e, 1e-4) ** 2
+    grid = np.geomspace(*STEEPNESS, 60)
+    tried = np.repeat(grid[None], len(e), axis=0)
+    for _ in range(4):
+        miss, floor, scale = _least_squares(n, e, weights, tried)
+        best = miss.argmin(axis=1)
+        rows = np.arange(len(e))
+        low = tried[rows, np.maximum(best - 1, 0)]
+        high = tried[rows, np.minimum(best + 1, tried.shape[1] - 1)]
+        found = tried[rows, best], floor[rows, best], scale[rows, best]
+        tried = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, 21)[None]
+    return [
+        PowerLaw(floor=float(f), scale=float(s), steepness=float(c)) for c, f, s in zip(*found, strict=True)
+    ]
 
-    def best(steepness: float) -> tuple[float, float, float]:
-        basis = np.stack([np.ones_like(n), n**-steepness], axis=1) * weight[:, None]
-        target = e * weight
-        found, *_ = np.linalg.lstsq(basis, target, rcond=None)
-        if found[0] < 0 or found[1] < 0:
-            # one of them is zero at the best point of the quadrant
-            single = [(basis[:, i] @ target) / (basis[:, i] @ basis[:, i]) for i in (0, 1)]
-            found = min(
-                (np.array([max(single[0], 0), 0.0]), np.array([0.0, max(single[1], 0)])),
-                key=lambda f: float(((basis @ f - target) ** 2).sum()),
-            )
-        return float(((basis @ found - target) ** 2).sum()), float(found[0]), float(found[1])
 
-    grid = np.geomspace(*STEEPNESS, 40)
-    i = int(np.argmin([best(c)[0] for c in grid]))
-    low, high = grid[max(i - 1, 0)], grid[min(i + 1, len(grid) - 1)]
-    ratio = (5**0.5 - 1) / 2
-    for _ in range(40):
-        a, b = high - ratio * (high - low), low + ratio * (high - low)
-        low, high = (low, b) if best(a)[0] <= best(b)[0] else (a, high)
-    steepness = (low + high) / 2
-    _, floor, scale = best(steepness)
-    return PowerLaw(floor=floor, scale=scale, steepness=float(steepness))
+def _least_squares(n: Any, e: Any, weights: Any, steepness: Any) -> tuple[Any, Any, Any]:
+    """Weighted squares left, floors and scales, each [rows, steepnesses]."""
+    power = n ** -steepness[:, :, None]
+    w, e = weights[:, None], e[:, None]
+    one, x, xx = w.sum(-1), (w * power).sum(-1), (w * power**2).sum(-1)
+    y, xy = (w * e).sum(-1), (w * power * e).sum(-1)
+    under = np.maximum(one * xx - x * x, 1e-300)
+    floor, scale = (xx * y - x * xy) / under, (one * xy - x * y) / under
+    # outside the quadrant the best point lies on one of its sides
+    candidates = [(np.zeros_like(y), np.maximum(xy / xx, 0)), (np.maximum(y / one, 0), np.zeros_like(y))]
+    inside = (floor >= 0) & (scale >= 0)
+
+    def left(f: Any, s: Any) -> Any:
+        return (w * (f[..., None] + s[..., None] * power - e) ** 2).sum(-1)
+
+    sides = [left(*c) for c in candidates]
+    first = sides[0] <= sides[1]
+    floor = np.where(inside, floor, np.where(first, candidates[0][0], candidates[1][0]))
+    scale = np.where(inside, scale, np.where(first, candidates[0][1], candidates[1][1]))
+    return left(floor, scale), floor, scale
+
+
+def fit_law(sizes: Any, errors: Any) -> PowerLaw:
+    """The law nearest to one row of errors; see `fit_laws`."""
+    return fit_laws(sizes, errors)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +162,7 @@ class Curve:
     def laws(self, rng: Any, count: int = DRAWS) -> list[PowerLaw]:
         """Laws through draws of the part that has begun to learn."""
         start = self._start()
-        return [fit_law(self.sizes[start:], d) for d in self.draws(rng, count)[:, start:]]
+        return fit_laws(self.sizes[start:], self.draws(rng, count)[:, start:])
 
     def _start(self) -> int:
         below = self.means < BEGUN * self.chance
@@ -182,7 +198,7 @@ class Curve:
         return log(max(float(self.means[-1]), floor) / max(told, floor))
 
     def needs(self, error: float, means: Any = None) -> tuple[float, int]:
-        """Samples to an error, straight between sizes in logs; and -1 if fewer would do, 1 if it takes more."""
+        """Samples to an error, straight between sizes in logs; and -1 if fewer do, 1 if it takes more."""
         best = np.minimum.accumulate(self.means if means is None else means)
         at = np.flatnonzero(best <= error)
         if not len(at):

@@ -75,8 +75,12 @@ def _call(name: str, **arguments: Any) -> str:
 
 def _mlp(shape: Shape, view: str, width: int) -> str:
     if view == "tokens":
-        return _call("token_mlp", vocabulary=shape.vocabulary, length=shape.steps[0],
-                     embedding_dim=max(4, width // 4), hidden=(width, width), classes=shape.outputs)  # fmt: skip
+        sizes = {
+            "vocabulary": shape.vocabulary,
+            "length": shape.steps[0],
+            "embedding_dim": max(4, width // 4),
+        }
+        return _call("token_mlp", **sizes, hidden=(width, width), classes=shape.outputs)
     return _call("mlp", widths=(shape.flat, width, width, shape.outputs))
 
 

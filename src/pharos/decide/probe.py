@@ -23,12 +23,16 @@ PROBED = 3
 # Share of the examples that is held out, at most so many; share of a sample that stops training early.
 TESTED, MOST_TESTED, HELD = 0.25, 2000, 0.2
 # Rates tried for each family, on the validation part of one sample of about so many examples.
-RATES, TUNED_ON = (1e-3, 3e-3, 1e-2), 256
+RATES, TUNED_ON = (1e-3, 3e-3, 1e-2), 128
 USUAL_RATE = 3e-3
 # Passes over a sample, and steps at least and at most; share of the time that trying rates may take.
 PASSES, STEPS, TUNING = 25, (160, 1200), 0.3
 # Examples of a batch, in samples below and from so many.
 SMALL_BATCH, BATCH, MANY = 16, 32, 512
+# Share of the rarer of two classes below which accuracy says little, and ranking is looked at instead.
+SKEWED = 0.2
+# Not trained unless named: its scan runs step by step on a CPU.
+SLOW = ("ssm",)
 # Ratios of sample sizes that are tried, so that the largest sample fits the time; sizes at least.
 RATIOS, SIZES = (2.0, 2.5, 3.0, 4.0), 5
 
@@ -66,6 +70,7 @@ class Probe:
     Args:
         pool, tested: examples to draw samples from, and held out.
         curves, shuffled: by family and baseline, as the data are and with places exchanged.
+        metric: what an error is.
         chance: the error of the most frequent answer.
         rates: that were picked for each family; empty where there was no time to try them.
         full: labelled examples that errors are extrapolated to.
@@ -83,6 +88,7 @@ class Probe:
     tested: int
     full: int
     matched: Matched
+    metric: str
     curves: dict[str, Curve]
     shuffled: dict[str, Curve]
     chance: float
@@ -92,11 +98,6 @@ class Probe:
     seconds: float
     notes: tuple[str, ...]
     extra: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def metric(self) -> str:
-        """What an error is."""
-        return "1 - accuracy" if self.classes else "share of variance left"
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -145,7 +146,7 @@ class Probe:
             return None, why
         needed = law.needs(self.asked.target)
         if not needed < 1e4 * curve.sizes[-1]:
-            return None, f"its law levels off at an error of {law.floor:.1%}"
+            return None, f"{self.asked.target:.1%} lies beyond its law, or far beyond the sizes tried"
         needs = [one.needs(self.asked.target) for one in curve.laws(rng)]
         drawn = np.minimum(needs, 1e6 * curve.sizes[-1])
         low, high = np.quantile(drawn, (0.1, 0.9))
@@ -198,7 +199,7 @@ def probe(
     return Probe(
         asked=asked, data=data, kind=found.kind, form=found.form, label=found.label, classes=found.classes,
         places=found.places, pool=len(pool), tested=len(test), full=full, matched=members,
-        curves=trial.curves(False), shuffled=trial.curves(True) if asked.shuffle else {}, chance=trial.chance,
+        curves=trial.curves(False), shuffled=trial.curves(True) if asked.shuffle else {}, chance=trial.chance, metric=trial.metric,
         rates=trial.rates, runs=trial.done, planned=trial.planned, seconds=monotonic() - began,
         notes=tuple(notes),
     )  # fmt: skip
@@ -230,7 +231,8 @@ def families_for(data: Data, found: Labelled, views: Views, named: tuple[str, ..
                     f"{family} takes no {kind}", where="--families", hint=f"one of {', '.join(able)}"
                 )
         return list(dict.fromkeys(named))
-    found_families = [m.family for m in candidates(data) if takes(m.family, shape, kind)][:PROBED]
+    able = [m.family for m in candidates(data) if m.family not in SLOW and takes(m.family, shape, kind)]
+    found_families = able[:PROBED]
     if takes("mlp", shape, kind) and "mlp" not in found_families:
         found_families.append("mlp")
     if not found_families:
@@ -285,7 +287,9 @@ class _Trial:
         self.took: dict[tuple[str, int], float] = {}
         self.rates: dict[str, float] = {}
         self.done = self.planned = 0
-        self.chance = baselines.always(data.y[pool], data.y[test], bool(data.classes))
+        self.metric = metric_of(data)
+        self.chance = 0.5 if self.metric == RANKING else (
+            baselines.always(data.y[pool], data.y[test], bool(data.classes)))  # fmt: skip
 
     def _ladder(self, ratio: float) -> list[int]:
         """Sample sizes from the least that shows every class to the whole pool."""
@@ -413,7 +417,8 @@ class _Trial:
                 if made is None:
                     return False
                 learnt_from, _ = self.sample(n, seed)
-                out = made.predict(views.of(member.family, learnt_from, self.test))
+                told = made.scores if self.metric == RANKING else made.predict
+                out = told(views.of(member.family, learnt_from, self.test))
                 row[shuffled, member.family] = self._error(out)
         for name in self.others:
             self.told(f"{name}, {n:,} examples, seed {seed + 1}")
@@ -425,7 +430,9 @@ class _Trial:
             made = self.base.fit(
                 name, self.views[False].seen_as(view, rows, rows)[0], self.data.y[rows], seed
             )
-            row[False, name] = self._error(made.predict(self.views[False].seen_as(view, rows, self.test)[0]))
+            x = self.views[False].seen_as(view, rows, self.test)[0]
+            out = made.predict_proba(x)[:, 1] if self.metric == RANKING else made.predict(x)
+            row[False, name] = self._error(out)
             self.took[name, n] = monotonic() - began
         for (shuffled, name), error in row.items():
             self.errors.setdefault((shuffled, name, n), {})[seed] = error
@@ -433,6 +440,8 @@ class _Trial:
 
     def _error(self, out: Any) -> float:
         wanted = self.data.y[self.test]
+        if self.metric == RANKING:
+            return 1 - area(out, wanted)
         if self.data.classes:
             return float((out != wanted).mean())
         return float(((out - wanted) ** 2).mean() / max(float(np.var(wanted)), 1e-12))
@@ -452,7 +461,34 @@ class _Trial:
             if sizes:
                 errors = tuple(tuple(self.errors[shuffled, name, n].values()) for n in sizes)
                 yield name, Curve(name=name, sizes=tuple(sizes), errors=errors, chance=self.chance,
-                                  tested=len(self.test), counts=bool(self.data.classes))  # fmt: skip
+                                  tested=len(self.test), counts=self.metric == SHARE)  # fmt: skip
+
+
+# What an error is: of two classes one of which is rare, of classes, of numbers.
+RANKING, SHARE, VARIANCE = "1 - area under ROC", "1 - accuracy", "share of variance left"
+
+
+def metric_of(data: Labelled) -> str:
+    """What errors are measured in: ranking where one of two classes is rare, else accuracy; variance of numbers."""
+    if not data.classes:
+        return VARIANCE
+    if len(data.classes) == 2 and min(np.mean(data.y == 0), np.mean(data.y == 1)) < SKEWED:
+        return RANKING
+    return SHARE
+
+
+def area(scores: Any, wanted: Any) -> float:
+    """Area under the ROC curve: how often one of class 1 scores above one of class 0, ties as halves.
+
+    Source: Hanley and McNeil 1982, Radiology 143.
+    """
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    ones = int((wanted == 1).sum())
+    zeros = len(wanted) - ones
+    if not ones or not zeros:
+        return 0.5
+    return float((ranks[wanted == 1].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
 def with_size(found: Probe, size: int) -> Probe:

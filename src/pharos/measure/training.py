@@ -51,11 +51,13 @@ class Learnt:
 
     Args:
         predict: inputs -> codes of classes, or numbers.
+        scores: inputs -> how far the second of two classes is believed.
         losses: of training, one a step; looks: (step, loss on the validation part).
         best: the least of those; stopped: before its steps were over.
     """
 
     predict: Callable[[tuple[Any, ...]], Any]
+    scores: Callable[[tuple[Any, ...]], Any]
     losses: tuple[float, ...]
     looks: tuple[tuple[int, float], ...]
     best: float
@@ -149,16 +151,23 @@ def train(
         if kept is not None:
             network.load_state_dict(kept)
 
-    def predict(new: tuple[Any, ...]) -> Any:
+    def out_of(new: tuple[Any, ...]) -> Any:
         with one_thread():
-            out = run(new)
+            return run(new)
+
+    def scores(new: tuple[Any, ...]) -> Any:
+        out = out_of(new)
+        return (out[:, 0] if out.shape[1] == 1 else out[:, 1] - out[:, 0]).numpy()
+
+    def predict(new: tuple[Any, ...]) -> Any:
+        out = out_of(new)
         if loss == "number":
             return out[:, 0].numpy() * spread + middle
         if loss == "shares" and out.shape[1] == 1:
             return (out[:, 0] > 0.5).long().numpy()
         return out.argmax(dim=1).numpy()
 
-    return Learnt(predict=predict, losses=tuple(losses), looks=tuple(looks), best=best, steps=len(losses),
+    return Learnt(predict=predict, scores=scores, losses=tuple(losses), looks=tuple(looks), best=best, steps=len(losses),
                   stopped=stopped)  # fmt: skip
 
 

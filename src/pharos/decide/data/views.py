@@ -45,7 +45,7 @@ class Shape:
 
 
 def view_of(family: str, form: str, kind: str) -> str | None:
-    """The view a family has of a form of data; None where it takes none such. Only sound is steps and grid."""
+    """The view a family has of a form of data; None where it takes none such. Sound is steps and a grid."""
     if form == "steps" and family in ("cnn", "vit") and kind != "audio":
         return None
     return TAKES.get(family, {}).get(form)
