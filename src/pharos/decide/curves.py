@@ -44,7 +44,7 @@ def fit_laws(sizes: Any, errors: Any) -> list[PowerLaw]:
     n, e = np.asarray(sizes, float), np.atleast_2d(np.asarray(errors, float))
     weights = 1 / np.maximum(e, 1e-4) ** 2
     grid = np.geomspace(*STEEPNESS, 60)
-    tried = np.repeat(grid[None], len(e), axis=0)
+    tried, found = np.repeat(grid[None], len(e), axis=0), (np.empty(0),) * 3
     for _ in range(4):
         miss, floor, scale = _least_squares(n, e, weights, tried)
         best = miss.argmin(axis=1)

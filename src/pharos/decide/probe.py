@@ -199,7 +199,8 @@ def probe(
     return Probe(
         asked=asked, data=data, kind=found.kind, form=found.form, label=found.label, classes=found.classes,
         places=found.places, pool=len(pool), tested=len(test), full=full, matched=members,
-        curves=trial.curves(False), shuffled=trial.curves(True) if asked.shuffle else {}, chance=trial.chance, metric=trial.metric,
+        curves=trial.curves(False), shuffled=trial.curves(True) if asked.shuffle else {},
+        chance=trial.chance, metric=trial.metric,
         rates=trial.rates, runs=trial.done, planned=trial.planned, seconds=monotonic() - began,
         notes=tuple(notes),
     )  # fmt: skip
@@ -469,7 +470,7 @@ RANKING, SHARE, VARIANCE = "1 - area under ROC", "1 - accuracy", "share of varia
 
 
 def metric_of(data: Labelled) -> str:
-    """What errors are measured in: ranking where one of two classes is rare, else accuracy; variance of numbers."""
+    """What errors are: of ranking where one of two classes is rare, of classes, or of numbers."""
     if not data.classes:
         return VARIANCE
     if len(data.classes) == 2 and min(np.mean(data.y == 0), np.mean(data.y == 1)) < SKEWED:

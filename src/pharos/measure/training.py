@@ -167,8 +167,8 @@ def train(
             return (out[:, 0] > 0.5).long().numpy()
         return out.argmax(dim=1).numpy()
 
-    return Learnt(predict=predict, scores=scores, losses=tuple(losses), looks=tuple(looks), best=best, steps=len(losses),
-                  stopped=stopped)  # fmt: skip
+    return Learnt(predict=predict, scores=scores, losses=tuple(losses), looks=tuple(looks), best=best,
+                  steps=len(losses), stopped=stopped)  # fmt: skip
 
 
 def _positions(torch: Any, network: Any) -> None:
