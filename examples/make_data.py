@@ -1,4 +1,4 @@
-"""Makes the data files of `examples/briefs/*_file.yaml`: small, seeded, each with a known structure.
+"""Makes the data files of `examples/briefs/from_files` and of docs/probing.md: seeded, of known structure.
 
 python examples/make_data.py FOLDER [NAME ...]
 """
@@ -131,7 +131,22 @@ def commands(at: Path, rng: np.random.Generator) -> None:
             file.write(json.dumps({"text": " ".join(f"w{w}" for w in words), "label": words[10] % 20}) + "\n")
 
 
-MAKERS = {f.__name__: f for f in (wildlife, loan, photos, speech, documents, clicks, keywords, commands)}
+def glyphs(at: Path, rng: np.random.Generator) -> None:
+    """Images [n, 10, 10] of five glyphs of the same 25 values, each somewhere in the picture, in noise."""
+    n, side, size = 2400, 10, 5
+    values = rng.normal(size=size * size)
+    drawn = [rng.permutation(values).reshape(size, size) for _ in range(5)]
+    y = rng.integers(0, 5, n)
+    x = rng.normal(0, 0.5, (n, side, side)).astype(np.float32)
+    for i, kind in enumerate(y):
+        row, column = rng.integers(1, side - size, 2)
+        x[i, row : row + size, column : column + size] += drawn[kind]
+    np.savez_compressed(at / "glyphs.npz", x=x, y=y)
+
+
+MAKERS = {
+    f.__name__: f for f in (wildlife, loan, photos, speech, documents, clicks, keywords, commands, glyphs)
+}
 
 
 def make(folder: Path, names: list[str], seed: int = 7) -> None:

@@ -369,6 +369,12 @@ class _Trial:
 
     def run(self) -> None:
         """Rates first, then every size with every seed."""
+        from pharos.measure import training
+
+        self.told("loading")
+        training.warm()
+        if self.others:
+            self.base.warm()
         self._tune()
         self.sizes = self._plan()
         self.done = 0

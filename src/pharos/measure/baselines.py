@@ -22,6 +22,13 @@ def names(classes: bool, tables: bool) -> list[str]:
     return ["logistic regression" if classes else "linear regression"] + ["gradient-boosted trees"] * tables
 
 
+def warm() -> None:
+    """Loads what the first fit would."""
+    if has_sklearn():
+        import sklearn.ensemble
+        import sklearn.linear_model  # noqa: F401
+
+
 def always(y: Any, test_y: Any, classes: bool) -> float:
     """The error of the most frequent class of `y`, or of its mean, on a test set."""
     import numpy as np

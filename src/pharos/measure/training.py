@@ -86,6 +86,16 @@ def _torch() -> Any:
     return torch
 
 
+def warm() -> None:
+    """Loads what the first training would, seconds of it, so that its pace is that of the others.
+
+    Raises:
+        InputError: torch is missing.
+    """
+    torch = _torch()
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+
+
 def train(
     graph_of: Callable[[int], Graph], loss: str, inputs: tuple[Any, ...], y: Any, held: tuple[Any, ...],
     held_y: Any, recipe: Recipe, seed: int = 0, stop: Callable[[], bool] = lambda: False,
