@@ -316,3 +316,50 @@ def test_curves_are_drawn(probed):
     spec = probe_figure(probed).themed()
     told = {(r["learner"], r["data"]) for r in spec["data"]["values"]}
     assert told >= {("cnn", "as they are"), ("mlp", "pixels shuffled")}
+
+
+def test_a_brief_may_ask_for_a_probe(glyphs, probed):
+    """What was learnt of the data is evidence for accuracy, and orders the families."""
+    from pharos.decide.accuracy import accuracy_of
+    from pharos.decide.biases import candidates
+    from pharos.decide.brief import Brief
+    from pharos.decide.probed import learnt, probe_step, weighed, with_probe
+
+    brief = Brief.model_validate(
+        {"name": "x", "data": {"file": str(glyphs)}, "probe": {"time": "5 s"}, "machine": "cortex-a53"}
+    )
+    assert brief.probe is not None
+    assert brief.probe.time == 5
+    assert Brief.model_validate({"name": "x", "data": {"kind": "images"}, "probe": False}).probe is None
+    before = candidates(probed.data)
+    after = weighed(before, probed)
+    assert after[0].family == "cnn"
+    assert "probe [measured]" in after[0].reasons[0]
+    mlp = [next(m for m in ms if m.family == "mlp") for ms in (before, after)]
+    assert mlp[1].score < mlp[0].score
+    # two sizes give no law: accuracy with all labels is at least what was seen, and not known
+    told = learnt(probed)["cnn"]
+    assert told.value is None
+    assert told.low == pytest.approx(1 - float(probed.curves["cnn"].means[-1]))
+    from pharos.decide.probe import with_size
+
+    all_seen = with_probe(probed.data, with_size(probed, 96))
+    figure = accuracy_of(
+        "resnet8(width=8, resolution=10, classes=5)", 10, "fp32", all_seen, "classify", False
+    )
+    assert figure.value == pytest.approx(1 - float(probed.curves["cnn"].means[-1]))
+    assert any("measured" in str(e) for e in figure.evidence)
+    assert figure.level == "assumed"
+    bare = accuracy_of(
+        "resnet8(width=8, resolution=10, classes=5)", 10, "fp32", probed.data, "classify", False
+    )
+    assert bare.value is None
+    assert probe_step(probed).answer == "cnn"
+
+
+def test_a_brief_without_a_file_cannot_be_probed(tmp_path):
+    path = write(tmp_path / "b.yaml", "name: x\ndata:\n  kind: images\nprobe: true\nmachine: cortex-a53\n")
+    found = run.invoke(app, ["choose", path])
+    assert isinstance(found.exception, PharosError)
+    assert "b.yaml:4" in str(found.exception)
+    assert "there is no file to train on" in str(found.exception)

@@ -1,6 +1,6 @@
 """Accuracy as evidence: published figures with how they were trained, carried to other numbers of classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import erf, pi, sqrt
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from pharos.decide.data.facts import Data
 from pharos.facts.names import folder
 from pharos.facts.reading import read_yaml
-from pharos.models.registry import parse_name
+from pharos.models.registry import find, parse_name
 from pharos.quantity.errors import PharosError
 from pharos.quantity.evidence import Z80, Figure, assumed, spec, unknown_figure
 
@@ -131,12 +131,25 @@ def _losses(name: str) -> tuple[float, ...]:
 
 def accuracy_of(model: str, resolution: int | None, precision: str, data: Data, task: str,
                 pretrained: bool) -> Figure:  # fmt: skip
-    """What is published of a network, for this data; unknown stays unknown, with what is missing.
+    """What is published of a network, for this data, or else what a probe of them measured of its family.
+
+    Unknown stays unknown, with what is missing.
 
     Args:
         pretrained: its published weights may be tuned further; otherwise labels must be as many as it was
             trained on, within a factor of three.
     """
+    told = _published(model, resolution, precision, data, task, pretrained)
+    if told.value is not None or not data.learnt or task != "classify":
+        return told
+    measured = data.learnt.get(find(model).family)
+    if measured is None or precision in ("fp32", "fp16", "bf16"):
+        return measured or told
+    return replace(measured, evidence=(*measured.evidence, assumed(f"{precision} taken to lose nothing")))
+
+
+def _published(model: str, resolution: int | None, precision: str, data: Data, task: str,
+               pretrained: bool) -> Figure:  # fmt: skip
     try:
         key = _key(model)
     except PharosError:

@@ -117,6 +117,15 @@ class UsePart(_Strict):
     horizon: Seconds = Field(3600, description="how long a stream runs before it may forget")
 
 
+class ProbePart(_Strict):
+    """Small members of the best families are trained on the data, on this machine."""
+
+    time: Seconds = Field(60, gt=0, description="for all of it")
+    seeds: int = Field(3, ge=1, le=100)
+    parameters: Number | None = Field(None, description="of every member; by what fits if left out")
+    label: str | None = Field(None, description="column of the label, if it has an unusual name")
+
+
 class BriefAssumed(Assumed):
     """What the brief's author states and Pharos cannot know."""
 
@@ -131,10 +140,16 @@ class Brief(_Strict):
     data: DataPart
     limits: BriefLimits = BriefLimits()  # pyright: ignore[reportCallIssue]
     use: UsePart = UsePart()  # pyright: ignore[reportCallIssue]
+    probe: ProbePart | None = Field(None, description="true, or how long and how often")
     machine: str | list[str] | dict[str, Any] = Field(
         "any", description="a name, {name: ..., memory.capacity: ...}, a list to choose from, or any"
     )
     assumed: BriefAssumed = BriefAssumed()  # pyright: ignore[reportCallIssue]
+
+    @field_validator("probe", mode="before")
+    @classmethod
+    def _probe(cls, value: Any) -> Any:
+        return {} if value is True else None if value is False else value
 
     @field_validator("task")
     @classmethod

@@ -1,9 +1,9 @@
 """Choose: from a brief to a decision, its margin, its runner-up, what was rejected, risks and a contract."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pharos.decide.attending import grows, scores_step
 from pharos.decide.biases import Alternative, Match, candidates, without_network
@@ -18,6 +18,9 @@ from pharos.facts.reading import Document
 from pharos.machines.machine import Machine, find_machine
 from pharos.quantity.errors import InputError, PharosError
 from pharos.quantity.units import fmt
+
+if TYPE_CHECKING:
+    from pharos.decide.probe import Probe
 
 # Families that are searched; those that match less are named with why.
 SEARCHED = 3
@@ -37,6 +40,7 @@ class Decision:
         front: trials that none beats in accuracy, latency, memory and energy at once.
         searched: members x precisions that were judged, and predictions of arrays it took.
         cheapest: where the machine may change: the first, by price or peak, on which the choice stands.
+        probe: what was trained on the data, if the brief asks for it.
     """
 
     brief: Brief
@@ -55,7 +59,7 @@ class Decision:
     conflicts: tuple[str, ...] = ()
     relaxation: Relaxation | None = None
     cheapest: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    probe: "Probe | None" = None
 
     @property
     def margin(self) -> tuple[str, float] | None:
@@ -111,6 +115,12 @@ def choose(
     data = data_of(brief, document, tick)
     matches = candidates(data, pretrained=brief.use.pretrained)
     alternative = without_network(data)
+    probed = None
+    if brief.probe is not None:
+        from pharos.decide.probed import probe_of, probe_step, weighed, with_probe
+
+        probed = probe_of(brief, document, tick, told)
+        data, matches = with_probe(data, probed), weighed(matches, probed)
     if data.kind == "interactions" and not data.tables:
         hint = "write e.g. data.tables: [700 M, 300 M]"
         raise InputError("how many values the identifiers have is not told", where=document.where("data"),
@@ -119,13 +129,16 @@ def choose(
         hint = "no family here takes graphs of nodes and edges" if data.over == "set" else ""
         raise InputError(f"no family takes {data.kind}", where=document.where("data"), hint=hint)
     trail = [_data_step(data), _candidates_step(matches, alternative)]
+    if probed is not None:
+        trail.insert(1, probe_step(probed))
     machines, changes = _machines(brief, document)
     machine, cheapest = machines[0], ""
     if changes:
         told("machines")
         machine, cheapest, step = _cheapest(brief, data, matches, machines)
         trail.append(step)
-    return _decide(brief, document, data, matches, alternative, machine, cheapest, trail, told)
+    found = _decide(brief, document, data, matches, alternative, machine, cheapest, trail, told)
+    return found if probed is None else replace(found, probe=probed)
 
 
 def _decide(

@@ -159,6 +159,10 @@ def decision_row(found: Decision) -> dict[str, Any]:
         "cheapest_machine": found.cheapest or None,
         "data": data_row(found.data),
     }
+    if found.probe is not None:
+        from pharos.report.probes import probe_row
+
+        row["probe"] = probe_row(found.probe)
     if found.alternative is not None:
         row["without_network"] = {
             "name": found.alternative.name,

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field, fields, replace
 from math import exp, log
 from typing import Any
 
+from pharos.quantity.evidence import Figure
+
 # Kind of data -> what one example is, for the cards of families.
 KINDS = {"tabular": "vector", "images": "grid", "audio": "grid", "text": "sequence", "sequence": "sequence",
          "interactions": "ids", "graph": "set"}  # fmt: skip
@@ -30,6 +32,7 @@ class Data:
         known: field -> how it is known: "measured: ...", "told: ..." or "assumed: ...".
         notes: what a reader should hear: bad rows, sampling and its error.
         skew: share of the rarest class.
+        learnt: family -> accuracy that a small member of it reached on these data, by a probe.
     """
 
     kind: str
@@ -54,6 +57,7 @@ class Data:
     translation: float | None = None
     rotation: float | None = None
     skew: float | None = None
+    learnt: dict[str, Figure] = field(default_factory=dict)
     known: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -70,7 +74,9 @@ class Data:
 
     def row(self) -> dict[str, Any]:
         """Every field that is known, as plain data."""
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("known", "notes")}
+        found = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("known", "notes", "learnt")
+        }
         shown = {
             k: list(v) if isinstance(v, tuple) else v for k, v in found.items() if v not in (None, "", ())
         }
