@@ -174,6 +174,19 @@ def probe(
     told("reading")
     data = inspect(path, asked.seed)
     found = read_labelled(path, data, asked.label, asked.seed)
+    return probe_examples(found, data, asked, tick, told, began)
+
+
+def probe_examples(
+    found: Labelled, data: Data, asked: Asked, tick: Tick = nothing,
+    told: Callable[[str], None] = lambda _: None, began: float | None = None,
+) -> Probe:  # fmt: skip
+    """A probe of examples that have been read; see `probe`.
+
+    Args:
+        began: when the time started to run, on the monotonic clock; now if None.
+    """
+    began = monotonic() if began is None else began
     rng = np.random.default_rng([asked.seed, 7])
     pool, test = split(found.y, found.classes, TESTED, MOST_TESTED, rng)
     views = {False: Views(found, pool)}

@@ -128,7 +128,7 @@ def train(
         wanted = _wanted(torch, y, loss, middle, spread)
         held_wanted = _wanted(torch, held_y, loss, middle, spread)
         measure = _losses(torch, loss)
-        optimiser = torch.optim.AdamW(_groups(network, recipe.decay), lr=recipe.rate)
+        optimiser = torch.optim.AdamW(_groups(network, recipe.decay), lr=recipe.rate, fused=True)
         order = _batches(len(y), recipe.batch, np.random.default_rng([seed, 1]))
         every = max(1, recipe.steps // recipe.looks)
         losses, looks = [], []
