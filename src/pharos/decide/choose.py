@@ -117,7 +117,7 @@ def choose(
     alternative = without_network(data)
     probed = None
     if brief.probe is not None:
-        from pharos.decide.probed import probe_of, probe_step, weighed, with_probe
+        from pharos.decide.probed import probe_of, weighed, with_probe
 
         probed = probe_of(brief, document, tick, told)
         data, matches = with_probe(data, probed), weighed(matches, probed)
@@ -130,6 +130,8 @@ def choose(
         raise InputError(f"no family takes {data.kind}", where=document.where("data"), hint=hint)
     trail = [_data_step(data), _candidates_step(matches, alternative)]
     if probed is not None:
+        from pharos.decide.probed import probe_step
+
         trail.insert(1, probe_step(probed))
     machines, changes = _machines(brief, document)
     machine, cheapest = machines[0], ""

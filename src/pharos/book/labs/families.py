@@ -254,4 +254,4 @@ def _figure(rows: list[tuple[Any, ...]]) -> Any:
         color=alt.Color("step:N", sort=["before", "after"], title=None),
     )  # fmt: skip
     return Figure.of(chart, name=NAME, title="One training step of each family",
-                     alt="the loss of every family falls", source="computed by loops and PyTorch alike")  # fmt: skip
+                     alt="the loss of every family falls", source="by loops and PyTorch alike")  # fmt: skip

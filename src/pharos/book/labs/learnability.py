@@ -5,7 +5,7 @@ from typing import Any
 from pharos.book.digits import Digits, digits
 from pharos.book.lab import Progress, Setting, lab
 from pharos.quantity.units import fmt_count
-from pharos.report.labs import Check, Finding, Outcome
+from pharos.report.labs import Agreement, Check, Finding, Outcome
 
 NAME = "learnability"
 # Layers of the textbook's example 1.1.
@@ -15,6 +15,8 @@ SIZES, SEEDS, PARAMETERS = (50, 200, 800), 3, 20_000
 SMALL_SIZES, SMALL_PARAMETERS = (40, 120), 6000
 # Steps for the textbook's own sizes, enough for validation to level off, and examples of a batch.
 STEPS, BATCH = {"mlp": 120, "cnn": 800}, 64
+# What becomes of the lead without places -> whether that is what the textbook's argument says.
+LOST: dict[str, Agreement] = {"gone": "agrees", "smaller": "partly", "stays": "contradicts"}
 
 
 @lab(NAME, "an MLP and a CNN on digits: accuracy, parameters, samples; the same with pixels shuffled",
@@ -91,8 +93,7 @@ def learnability(setting: Setting, progress: Progress) -> Outcome:
                 agreement=_agreement(lead.clear, lead.ratio.value), section="1.2"),
         Finding(expected="it is the match of bias and data that helps: data that break it take the help away",
                 found=_shuffled_words(verdict.gap, found, shuffled, gap, gap_mixed), section="1.2",
-                agreement={"gone": "agrees", "smaller": "partly", "stays": "contradicts"}.get(
-                    verdict.gap, "cannot tell")),
+                agreement=LOST.get(verdict.gap, "cannot tell")),
         _mnist(data, as_is),
     ]  # fmt: skip
     checks = (
