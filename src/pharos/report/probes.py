@@ -173,7 +173,7 @@ def probe_figure(found: Probe) -> Figure:
                              "low": min(errors), "high": max(errors)})  # fmt: skip
     order = [*found.families, *(n for n in found.curves if n not in found.families)]
     base = charts.Chart().encode(
-        x=charts.X("examples:Q", scale=charts.Scale(type="log"), title="labelled examples"),
+        x=charts.X("examples:Q", scale=charts.Scale(type="log", nice=False), title="labelled examples"),
         color=charts.Color("learner:N", sort=order, title=None),
     )
     line = base.mark_line(point=True).encode(y=charts.Y("error:Q", title=found.metric))
