@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pharos.convert.cache import cached
+from pharos.convert.factory_names import is_factory as is_factory
 from pharos.convert.from_torch import Traced, require_torch, trace
 from pharos.convert.torch_run import NeedsData
 from pharos.graph.graph import Graph
@@ -23,11 +24,6 @@ from pharos.quantity.errors import InputError, PharosError, unknown
 # Tokens of a text and side of an image where nothing says otherwise.
 TOKENS, SIDE = 128, 224
 _HOLD: list[Any] = []
-
-
-def is_factory(text: str) -> bool:
-    """Whether a text names code: package.module:name, with a call's arguments or without."""
-    return re.match(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?$", text.strip(), re.DOTALL) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

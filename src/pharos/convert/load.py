@@ -28,9 +28,11 @@ def load(
         return model
     text = model.strip()
     if ":" in text:
-        from pharos.convert.factory import from_factory, is_factory
+        from pharos.convert.factory_names import is_factory
 
         if is_factory(text):
+            from pharos.convert.factory import from_factory
+
             return from_factory(text, inputs)
     if text.endswith(".onnx"):
         return Model(name=text, family="", build=_cached_onnx(text, dims))

@@ -78,8 +78,12 @@ def _candidates(contract: Contract, document: Document) -> Iterator[tuple[str, d
             yield f"batch {batch}", {"batch": batch}, 1 - factor
     if contract.model.endswith((".onnx", ".json")):
         return
-    name, given = parse_name(contract.model)
-    known = entry(name).hyperparameters()
+    try:
+        name, given = parse_name(contract.model)
+        known = entry(name).hyperparameters()
+    except PharosError:
+        # code, or an architecture of the hub, has no sizes to be asked for by name
+        return
     for key in SCALABLE:
         if key not in known:
             continue

@@ -93,6 +93,11 @@ def check_file(path: str | Path, model: Model | None = None) -> Verdict:
         PharosError: a mistake in the contract or in what it names, with file, line and field.
     """
     contract, document = read_contract(path)
+    return check_contract(contract, document, model)
+
+
+def check_contract(contract: Contract, document: Document, model: Model | None = None) -> Verdict:
+    """Predicts whether a contract holds; see `check_file`."""
     estimate = estimate_of(contract, document, **({} if model is None else {"model": model}))
     figures = figures_of(estimate, contract)
     limits = []
@@ -104,7 +109,7 @@ def check_file(path: str | Path, model: Model | None = None) -> Verdict:
 
     limits = with_remedies(limits, contract, document, estimate, model)
     return Verdict(
-        path=str(path), contract=contract, document=document, model=estimate.model, estimate=estimate,
+        path=document.path, contract=contract, document=document, model=estimate.model, estimate=estimate,
         limits=tuple(limits), network=model or model_of(contract, document),
     )  # fmt: skip
 

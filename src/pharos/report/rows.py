@@ -205,6 +205,9 @@ def operation_row(op: Operation, estimate: Estimate, energy: Energy | None = Non
         "count": plain(times),
         "macs": plain(op.kernel.work.macs * times),
         "flops": plain(op.kernel.work.flops * times),
+        "parameters": plain(_sum([line.parameters for line in op.kernel.lines])),
+        "input_shape": [plain(s) for t in op.kernel.lead.node.ins[:1] for s in t.shape],
+        "output_shape": [plain(s) for t in op.kernel.lead.node.outs[:1] for s in t.shape],
         "traffic_bytes": plain(op.kernel.traffic.total * times),
         "roofline": roofline_row(op, estimate),
         "latency_s": None,
@@ -229,6 +232,7 @@ def operation_row(op: Operation, estimate: Estimate, energy: Energy | None = Non
             "data_s": plain(time.data_s * times),
             "overhead_s": plain((time.overhead_s + time.serial_s) * times),
             "level": time.evidence[0].kind.value,
+            "error": plain(time.error),
         }
         if not any(is_array(v) for v in parts.values()):
             row["binding"] = max(parts, key=lambda k: parts[k])

@@ -12,6 +12,11 @@ from pharos.report.rows import evidence_row, plain, workload_row
 
 def verdict_row(verdict: Verdict) -> dict[str, Any]:
     """What `pharos check --json` prints for one contract."""
+    return limits_row(verdict) | {"advice": [finding_row(f) for f in verdict.advice()]}
+
+
+def limits_row(verdict: Verdict) -> dict[str, Any]:
+    """The same without advice."""
     estimate = verdict.estimate
     return {
         "schema": "pharos/check@1",
@@ -39,7 +44,6 @@ def verdict_row(verdict: Verdict) -> dict[str, Any]:
             }
             for limit in verdict.limits
         ],
-        "advice": [finding_row(f) for f in verdict.advice()],
     }
 
 
