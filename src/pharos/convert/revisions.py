@@ -1,4 +1,4 @@
-"""Revisions: files as a git repository holds them, copied to a folder apart; the work tree is never touched."""
+"""Revisions: files as a git repository holds them, copied to a folder apart; the work tree is not touched."""
 
 import os
 import subprocess

@@ -216,9 +216,17 @@ def read_contract(path: str | Path) -> tuple[Contract, Document]:
     return read_as(Contract, path, "a contract")
 
 
+def contract_of(data: dict[str, Any], where: str) -> tuple[Contract, Document]:
+    """A contract from plain data instead of a file; errors as of `read_contract`, at `where`."""
+    return _as(Contract, Document(data, where, {}), "a contract")
+
+
 def read_as(root: type[M], path: str | Path, what: str) -> tuple[M, Document]:
     """A YAML file as a strict model, with the places of its fields; errors as of `read_contract`."""
-    document = read_yaml(path)
+    return _as(root, read_yaml(path), what)
+
+
+def _as(root: type[M], document: Document, what: str) -> tuple[M, Document]:
     if not isinstance(document.data, dict):
         raise InputError(f"is not {what}: it must be a mapping of fields", where=document.where())
     try:

@@ -202,7 +202,7 @@ def _spread(before: Side, after: Side, operators: list[OperatorChange]) -> Calla
     """Standard deviation of a figure's difference, to first order.
 
     Kernels that are the same work on the same machine have the same error, which cancels in a difference. The
-    errors of the rest move together within a side, as they do in an estimate; a part of each side's is its own
+    errors of the rest move together within a side, as they do in an estimate; part of each side's is its own
     (OWN_KIN or OWN_STRANGERS) and the rest is shared. On different machines or runtimes nothing is shared.
     """
     own = _own(before, after, operators)

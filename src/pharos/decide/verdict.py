@@ -8,6 +8,7 @@ from pharos.convert.load import load
 from pharos.decide.advice import Finding, Stated, advise, of_estimate
 from pharos.decide.contract import Contract, read_contract
 from pharos.facts.reading import Document
+from pharos.graph.count import Count, count
 from pharos.graph.workload import Workload
 from pharos.machines.machine import find_machine
 from pharos.models.registry import Model
@@ -114,6 +115,19 @@ def check_contract(contract: Contract, document: Document, model: Model | None =
     )  # fmt: skip
 
 
+def judge_counts(contract: Contract, model: Model) -> tuple[LimitVerdict, ...]:
+    """The limits of a contract that shapes alone decide: parameters, macs, flops, storage.
+
+    Raises:
+        PharosError: a model without a graph under the contract's workload.
+    """
+    asked = contract.workload.model_dump()
+    asked.pop("runtime")
+    found = counted_figures(count(model.graph(Workload(**asked))))
+    limits = {name: getattr(contract.limits, name) for name in found}
+    return tuple(judge(name, limit, found[name]) for name, limit in limits.items() if limit is not None)
+
+
 def model_of(contract: Contract, document: Document, name: str | None = None) -> Model:
     """The model that a contract names, or another; files lie beside the contract.
 
@@ -158,7 +172,7 @@ def estimate_of(contract: Contract, document: Document, **changes: Any) -> Estim
 
 def figures_of(estimate: Estimate, contract: Contract) -> dict[str, Figure]:
     """Every quantity a limit can be put on."""
-    count, memory = estimate.count, estimate.memory
+    memory = estimate.memory
     total = memory.total
     evidence: tuple[Evidence, ...] = (counted("weights, live activations, caches"),)
     system = contract.assumed.system_memory
@@ -172,19 +186,31 @@ def figures_of(estimate: Estimate, contract: Contract) -> dict[str, Figure]:
         "latency": estimate.latency,
         "throughput": throughput,
         "memory": Figure(value=total, low=total, high=total, unit="B", evidence=evidence),
-        "storage": exact(count.weight_bytes + count.buffer_bytes, "B", "parameters and buffers"),
         "energy": estimate.energy,
         "power": estimate.power_W,
-        "parameters": exact(count.parameters, ""),
-        "macs": exact(count.macs, "MAC"),
-        "flops": exact(count.flops, "FLOP"),
     }
-    if estimate.is_complete:
-        return whole
-    lacking = f"at least: {len(count.uncounted)} operators not counted"
+    return _at_least(whole, estimate.count) | counted_figures(estimate.count)
+
+
+def counted_figures(counts: Count) -> dict[str, Figure]:
+    """What shapes alone decide."""
+    whole = {
+        "storage": exact(counts.weight_bytes + counts.buffer_bytes, "B", "parameters and buffers"),
+        "parameters": exact(counts.parameters, ""),
+        "macs": exact(counts.macs, "MAC"),
+        "flops": exact(counts.flops, "FLOP"),
+    }
+    return _at_least(whole, counts)
+
+
+def _at_least(figures: dict[str, Figure], counts: Count) -> dict[str, Figure]:
+    """The figures, as lower bounds where operators were not counted."""
+    if not counts.uncounted:
+        return figures
+    lacking = f"at least: {len(counts.uncounted)} operators not counted"
     return {
         name: unknown_figure(figure.unit, lacking, low=figure.low if name != "throughput" else None)
-        for name, figure in whole.items()
+        for name, figure in figures.items()
     }
 
 

@@ -28,7 +28,7 @@ from pharos.report.diffs import (
     value_text,
     word,
 )
-from pharos.report.review import ERROR, NOTE, Review, Reviewed
+from pharos.report.review import NOTE, Review, Reviewed
 
 # The comment's own sign, by which the next run finds it.
 MARKER = "<!-- pharos -->"
@@ -62,13 +62,9 @@ def review_as_markdown(review: Review, rows: int = 8) -> str:
     remarks = [r for r in review.remarks if r.level != NOTE and r.rule in ("near", "loosened", "removed")]
     if remarks:
         parts.append("\n".join(f"- ⚠️ {escaped(r.title)}: {escaped(r.text)}" for r in remarks))
-    mended = [r for r in review.remarks if r.level == ERROR and r.limit and "to mend it" in r.text]
-    if mended:
-        lines = [
-            f"- {escaped(r.title.rpartition(' newly')[0] or r.title)}: {escaped(r.text.partition('to mend it: ')[2])}"
-            for r in mended
-        ]
-        parts.append("What would mend it:\n\n" + "\n".join(lines))
+    mends = [line for c in review.contracts for line in _mends(c)]
+    if mends:
+        parts.append("What would mend it:\n\n" + "\n".join(mends))
     changed = [
         c for c in review.contracts if c.diff is not None and c.diff.before is not None and c.diff.is_changed
     ]
@@ -110,6 +106,16 @@ def _limits(review: Review) -> str:
         _table(["", "contract", "limit", "base", "now", "allowed", "margin", "became"], "lllrrrrl", shown)
         + more
     )
+
+
+def _mends(found: Reviewed) -> list[str]:
+    """A line for every limit that fails and for which a single change is known that mends it."""
+    if found.diff is None or found.verdict is None:
+        return []
+    failed = {c.name for c in found.diff.with_status(FAILS)}
+    name = escaped(found.diff.side.name)
+    return [f"- {name}, {limit.name}: {escaped(limit.remedy)}" for limit in found.verdict.limits
+            if limit.name in failed and limit.remedy]  # fmt: skip
 
 
 def _urgency(found: Reviewed) -> int:

@@ -254,8 +254,26 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
     style = STYLES.get(verdict.verdict, "bold yellow")
     console.print(Text.assemble((verdict.verdict.upper(), style), f"  {verdict.contract.name}"))
     pair(console, "asks", title(estimate))
-    rows = []
+    _limits(console, verdict.limits)
+    pair(console, "binds", f"{estimate.binding}{_distance(estimate)}")
     for limit in verdict.limits:
+        if limit.remedy:
+            pair(console, "mend" if limit.verdict == BROKEN else "to know", f"{limit.name}: {limit.remedy}")
+    if estimate.count.uncounted:
+        pair(console, "uncounted", ", ".join(estimate.count.uncounted[:6]))
+
+
+def print_counted(console: Console, model: str, limits: tuple[LimitVerdict, ...]) -> None:
+    """The verdict of limits that shapes alone decide, on no machine."""
+    found = {limit.verdict for limit in limits}
+    verdict = next((v for v in (BROKEN, "unknown") if v in found), HOLDS)
+    console.print(Text.assemble((verdict.upper(), STYLES.get(verdict, "bold yellow")), f"  {model}"))
+    _limits(console, limits)
+
+
+def _limits(console: Console, limits: tuple[LimitVerdict, ...]) -> None:
+    rows = []
+    for limit in limits:
         allowed = fmt(limit.limit, limit.unit)
         rows.append(
             [
@@ -274,15 +292,9 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
         ("verdict", "left"),
     ]
     grid(console, columns, rows, flexible=(1,))
-    for limit in verdict.limits:
+    for limit in limits:
         for i, item in enumerate(limit.figure.evidence[:3]):
             pair(console, limit.name if i == 0 else "", str(item))
-    pair(console, "binds", f"{estimate.binding}{_distance(estimate)}")
-    for limit in verdict.limits:
-        if limit.remedy:
-            pair(console, "mend" if limit.verdict == BROKEN else "to know", f"{limit.name}: {limit.remedy}")
-    if estimate.count.uncounted:
-        pair(console, "uncounted", ", ".join(estimate.count.uncounted[:6]))
 
 
 def _margin(limit: LimitVerdict) -> str:

@@ -13,8 +13,12 @@ SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _NEW = (NEWLY, NEWLY_UNKNOWN, GROWN)
 
 
-def sarif(remarks: list[Remark]) -> dict[str, Any]:
-    """One run with a rule a kind of remark, and a result a remark."""
+def sarif(remarks: list[Remark], prefix: str = "") -> dict[str, Any]:
+    """One run with a rule a kind of remark, and a result a remark.
+
+    Args:
+        prefix: the current folder inside the repository, which files are told from.
+    """
     from pharos import __version__
 
     used = [rule for rule in RULES if any(r.rule == rule for r in remarks)]
@@ -39,7 +43,7 @@ def sarif(remarks: list[Remark]) -> dict[str, Any]:
                     }
                 },
                 "columnKind": "unicodeCodePoints",
-                "results": [_result(r, used.index(r.rule)) for r in remarks],
+                "results": [_result(r, used.index(r.rule), prefix) for r in remarks],
             }
         ],
     }
@@ -50,8 +54,8 @@ def rule_id(rule: str) -> str:
     return f"pharos/{rule.replace(' ', '-')}"
 
 
-def _result(remark: Remark, index: int) -> dict[str, Any]:
-    uri = uri_of(remark.path)
+def _result(remark: Remark, index: int, prefix: str) -> dict[str, Any]:
+    uri = uri_of(prefix + remark.path)
     mark = hashlib.sha256(f"{uri} {remark.rule} {remark.limit}".encode()).hexdigest()[:32]
     return {
         "ruleId": rule_id(remark.rule),

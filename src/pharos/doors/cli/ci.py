@@ -37,7 +37,7 @@ def ci(
     junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
     github: Annotated[
         bool | None,
-        typer.Option("--github/--no-github", help="Annotations, step summary, outputs; by default on GitHub."),
+        typer.Option("--github/--no-github", help="Annotations, summary, outputs; by default on GitHub."),
     ] = None,
     comment: Annotated[
         bool, typer.Option("--comment", help="Keep a comment on the pull request, with GITHUB_TOKEN.")
@@ -127,7 +127,7 @@ def _sarif(found: "Review") -> str:
 
     from pharos.report.sarif import sarif
 
-    return json.dumps(sarif(found.remarks), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(sarif(found.remarks, _prefix()), indent=2, ensure_ascii=False) + "\n"
 
 
 def _junit(found: "Review") -> str:

@@ -38,7 +38,7 @@ def diff(
         str | None,
         typer.Argument(
             metavar="[THING]",
-            help="Where A and B are git revisions: the contract, model file, package.module:factory or folder "
+            help="Where A and B are git revisions: the contract, model, package.module:factory or folder "
             "to compare in them; every contract if left out.",
         ),
     ] = None,
