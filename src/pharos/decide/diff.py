@@ -287,6 +287,7 @@ def headline(diffs: Iterable[Diff], most: int = 3) -> list[tuple[Diff, Change]]:
     its own limit broke.
     """
     ranked = []
+    known: set[tuple[str, float | None, float | None]] = set()
     for diff in diffs:
         said: set[int] = set()
         for change in sorted(diff.figures, key=lambda c: _order(c.name)):
@@ -297,6 +298,11 @@ def headline(diffs: Iterable[Diff], most: int = 3) -> list[tuple[Diff, Change]]:
             group = next((i for i, names in enumerate(_GROUPS) if change.name in names), None)
             if group in said and not broke:
                 continue
+            # what shapes decide is the same on every machine
+            ends = (change.name, change.before.value, change.after.value)
+            if ends in known and not broke:
+                continue
+            known.add(ends)
             if group is not None:
                 said.add(group)
             ranked.append(((not broke, change.is_told is False, -change.weight), diff, change))

@@ -13,7 +13,6 @@ from pharos.decide.diff import (
     LimitChange,
     headline,
 )
-from pharos.quantity.units import fmt
 from pharos.report.diffs import (
     allowed,
     band_text,
@@ -24,6 +23,7 @@ from pharos.report.diffs import (
     operator_counts,
     operator_words,
     percent,
+    said,
     summary,
     value_text,
     word,
@@ -142,7 +142,7 @@ def _one(diff: Diff, rows: int, *, several: bool = False, limits: bool = True) -
     figures = [c for c in diff.figures if c.is_changed]
     if figures:
         lines = [
-            [c.name, fmt(c.before.value, c.unit), fmt(c.after.value, c.unit), percent(c), band_text(c)]
+            [c.name, said(c.before.value, c.unit), said(c.after.value, c.unit), percent(c), band_text(c)]
             for c in figures
         ]
         parts.append(_table(["figure", "before", "after", "change", "80% band of it"], "lrrrl", lines))
@@ -189,7 +189,7 @@ def _table(head: list[str], sides: str, lines: list[list[str]]) -> str:
 
 def escaped(text: str) -> str:
     """Text that Markdown and HTML leave alone: no markup, no mention, no reference."""
-    flat = " ".join(text.split()).replace("->", "→")
+    flat = " ".join(text.split()).replace(" -> ", " → ")
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     flat = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", flat)
     # a zero-width space, so that nobody is called and nothing is linked

@@ -119,7 +119,7 @@ def change_text(diff: Diff, change: Change) -> str:
     side, limit = diff.side, diff.of_limit(change.name)
     machine = f" on {side.machine}" if side.machine and unit_of(change.name) in ("s", "1/s", "J", "W") else ""
     broke = f", limit {_became(limit)}" if limit is not None and _became(limit) else ""
-    ends = f"{fmt(change.before.value, change.unit)} -> {fmt(change.after.value, change.unit)}"
+    ends = f"{said(change.before.value, change.unit)} -> {said(change.after.value, change.unit)}"
     inside = " (inside its error: either way)" if change.is_told is False else ""
     return f"{percent(change)} {change.name}{machine}{broke}: {ends}{inside}"
 
@@ -226,12 +226,12 @@ def _limits(console: Console, diff: Diff) -> None:
 
 def value_text(row: dict[str, Any] | None, limit: LimitChange) -> str:
     """A limit's figure on one side."""
-    return "-" if row is None else fmt(row["value"], limit.unit)
+    return "-" if row is None else said(row["value"], limit.unit)
 
 
 def allowed(row: dict[str, Any] | None, limit: LimitChange) -> str:
     """What a limit allows."""
-    text = "-" if row is None else fmt(row["limit"], limit.unit)
+    text = "-" if row is None else said(row["limit"], limit.unit)
     return f">= {text}" if is_better_more(limit.name) else text
 
 
@@ -248,7 +248,7 @@ def _figures(console: Console, diff: Diff, changed: list[Change]) -> None:
         style = {True: "red", False: "green", None: ""}[
             change.is_worse if change.is_told is not False else None
         ]
-        ends = [fmt(reading.value, change.unit) for reading in (change.before, change.after)]
+        ends = [said(reading.value, change.unit) for reading in (change.before, change.after)]
         cells.append([change.name, *ends, Text(percent(change), style=style), band_text(change)])
     columns = [("figure", "left"), ("before", "right"), ("after", "right"), ("change", "right"),
                ("80% band of it", "left")]  # fmt: skip
@@ -280,9 +280,14 @@ def error_note(diff: Diff) -> str:
     )
 
 
+def said(value: float | None, unit: str) -> str:
+    """A figure with its unit; a rate as 30 /s."""
+    return f"{fmt(value)} /s" if unit == "1/s" and value is not None else fmt(value, unit)
+
+
 def signed(value: float, unit: str) -> str:
     """A difference with its sign."""
-    return "0" if value == 0 else f"{'+' if value > 0 else '-'}{fmt(abs(value), unit)}"
+    return "0" if value == 0 else f"{'+' if value > 0 else '-'}{said(abs(value), unit)}"
 
 
 def _operators(console: Console, diff: Diff, rows: int) -> None:

@@ -28,8 +28,7 @@ from pharos.decide.lock import Lock
 from pharos.decide.side import side_of
 from pharos.decide.verdict import HOLDS, Verdict, check_file
 from pharos.quantity.errors import PharosError
-from pharos.quantity.units import fmt
-from pharos.report.diffs import change_text
+from pharos.report.diffs import change_text, said
 from pharos.report.rows import predict_row
 from pharos.report.sides import Asked, contracts_in, rows_of_revision
 from pharos.report.verdicts import limits_row
@@ -228,7 +227,7 @@ def _remarks(found: Reviewed, warn_at: float) -> Iterable[Remark]:
         ):
             yield remark(WARNING, "near", f"at {used:.0%} of its limit", _told(verdict, diff, limit))
         if limit.loosened and limit.before is not None and limit.after is not None:
-            ends = " -> ".join(fmt(row["limit"], limit.unit) for row in (limit.before, limit.after))
+            ends = " -> ".join(said(row["limit"], limit.unit) for row in (limit.before, limit.after))
             yield remark(WARNING, "loosened", "loosened", f"the limit was loosened: {ends}")
 
 
@@ -242,11 +241,11 @@ def _told(verdict: Verdict, diff: Diff, limit: LimitChange) -> str:
     change = next((c for c in diff.figures if c.name == limit.name and c.is_changed), None)
     row = limit.after or limit.before or {}
     told = (
-        change_text(diff, change) if change is not None else f"{limit.name} {fmt(row['value'], limit.unit)}"
+        change_text(diff, change) if change is not None else f"{limit.name} {said(row['value'], limit.unit)}"
     )
     if row.get("low") != row.get("high") and row.get("low") is not None and row.get("high") is not None:
-        told += f", 80% band {fmt(row['low'], limit.unit)} to {fmt(row['high'], limit.unit)}"
-    told += f"; allowed {fmt(row['limit'], limit.unit)}"
+        told += f", 80% band {said(row['low'], limit.unit)} to {said(row['high'], limit.unit)}"
+    told += f"; allowed {said(row['limit'], limit.unit)}"
     now = next((x for x in verdict.limits if x.name == limit.name), None)
     if now is not None and now.remedy and limit.status not in (MENDED,):
         told += f"; {'to mend it: ' if limit.status in (*FAILS, WAS) else ''}{now.remedy}"

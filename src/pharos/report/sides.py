@@ -115,7 +115,7 @@ def diffs_of(a: Thing, b: Thing, asked: Asked) -> list[Diff]:
         sides_of(thing, asked, against if kind == "model" else None)
         for thing, kind in zip((a, b), kinds, strict=True)
     ]
-    return paired(*sides)
+    return paired(*sides, several="folder" in kinds)
 
 
 def _kind(thing: Thing) -> str:
@@ -162,7 +162,11 @@ def sides_of(thing: Thing, asked: Asked, against: Thing | None = None) -> list[S
     if revision is None:
         rows = rows_here(thing.text, asked, against.text if against else None)
         return [side_of(row, key if Path(thing.text).is_dir() else thing.label, key) for key, row in rows]
-    if against is not None and against.revision != thing.revision:
+    if (
+        against is not None
+        and against.revision != thing.revision
+        and (thing.revision or _is_local(thing.text))
+    ):
         where = f"{thing.label} {against.label}"
         raise InputError("a model and the contract it is held against must lie in one revision", where=where)
     with tree_of(find_revision(revision)) as tree:
@@ -171,6 +175,11 @@ def sides_of(thing: Thing, asked: Asked, against: Thing | None = None) -> list[S
         rows = rows_of_revision(tree, thing.text, asked, against.text if against else None)
     folder = _kind(thing) == "folder"
     return [side_of(row, f"{revision}:{key}" if folder else thing.label, key) for key, row in rows]
+
+
+def _is_local(text: str) -> bool:
+    """Whether a model lies in files: one that the catalogue knows is the same in every revision."""
+    return is_factory(text) or text.endswith((*MODELS, *RESULTS))
 
 
 def rows_here(text: str, asked: Asked, against: str | None = None) -> list[tuple[str, dict[str, Any]]]:
@@ -246,7 +255,7 @@ def rows_of_revision(
         if is_factory(text) and not text.endswith((*RESULTS, *MODELS)):
             return _elsewhere(tree, text, asked, against)
         with contextlib.chdir(tree.here):
-            return rows_here(tree.fetch(text), asked, against)
+            return rows_here(tree.fetch(text) if _is_local(text) else text, asked, against)
     except PharosError as error:
         if error.where.startswith(f"{tree.revision.name}:"):
             raise
@@ -338,18 +347,21 @@ def _answer(order: str) -> None:
     Path(asked["answer"]).write_text(json.dumps(told), encoding="utf-8")
 
 
-def paired(before: list[Side], after: list[Side]) -> list[Diff]:
-    """Sides that belong together: the only ones, or those of one contract, of one model and machine, or of
-    one machine; one without a partner was added or removed.
+def paired(before: list[Side], after: list[Side], *, several: bool = False) -> list[Diff]:
+    """Sides that belong together: the only ones; contracts of one file, or else of one name; other results of
+    one model and machine, or else of one machine. A side without a partner was added or removed.
+
+    Args:
+        several: even one side each need not belong together.
 
     Raises:
         InputError: a contract beside a result without limits.
     """
-    if len(before) == len(after) == 1:
+    if len(before) == len(after) == 1 and not several:
         return [_compared(before[0], after[0])]
     pairs, old, new = [], list(before), list(after)
-    for key in (lambda s: s.key, lambda s: (s.model, s.machine), lambda s: s.machine):
-        known = {}
+    for key in (_by_key, _by_name, _by_machine):
+        known: dict[Any, list[Side]] = {}
         for side in old:
             known.setdefault(key(side), []).append(side)
         again = [key(side) for side in new]
@@ -361,6 +373,18 @@ def paired(before: list[Side], after: list[Side]) -> list[Diff]:
                 new.remove(side)
     made = [_compared(a, b) for a, b in pairs]
     return made + [compare(a, None) for a in old] + [compare(None, b) for b in new]
+
+
+def _by_key(side: Side) -> Any:
+    return side.key
+
+
+def _by_name(side: Side) -> Any:
+    return (side.model, side.machine) if side.limits is None else (side.name,)
+
+
+def _by_machine(side: Side) -> Any:
+    return side.machine if side.limits is None else ""
 
 
 def _compared(a: Side, b: Side) -> Diff:
