@@ -89,14 +89,14 @@ def assert_budget(
     """
     __tracebackhide__ = True
     from pharos.decide.contract import contract_of
-    from pharos.decide.verdict import BROKEN, HOLDS, check_contract, judge_counts
+    from pharos.decide.verdict import BROKEN, HOLDS, UNITS, check_contract, judge_counts
     from pharos.quantity.errors import InputError
 
     traced = {k: limits.pop(k) for k in ("input_size", "dtypes") if k in limits}
     if "params" in limits:
         limits["parameters"] = limits.pop("params")
     limits = {name: limit for name, limit in limits.items() if limit is not None}
-    if on is None and (needs := [name for name in limits if name not in COUNTED]):
+    if on is None and (needs := [name for name in limits if name in UNITS and name not in COUNTED]):
         raise InputError(f"{needs[0]} is of a machine", where="budget", hint='give on="cortex-a53"')
     known = _model(model, *args, **traced)
     work = {"batch": batch, "context": context, "precision": precision, "phase": phase, "runtime": runtime}

@@ -118,9 +118,9 @@ class Review:
 
     @property
     def remarks(self) -> list[Remark]:
-        """What there is to say, errors first."""
+        """What there is to say, errors first, then by place."""
         found = [r for c in self.contracts for r in _remarks(c, self.warn_at)]
-        return sorted(found, key=lambda r: (ERROR, WARNING, NOTE).index(r.level))
+        return sorted(found, key=lambda r: ((ERROR, WARNING, NOTE).index(r.level), r.path, r.line))
 
 
 def review(
