@@ -1,6 +1,6 @@
 """Diffs: every operator once, deltas that add up, errors by hand, and what becomes of limits."""
 
-from math import log
+from math import exp, log
 
 import hypothesis.strategies as st
 import pytest
@@ -47,13 +47,11 @@ def predicted(name, machine="a100", **work):
 
 def op(name, kind="linear", **given):
     fields = {"count": 1, "parameters": 10, "macs": 100, "traffic_bytes": 50, "input_shape": (1, 4),
-              "output_shape": (1, 8), "latency_s": 1.0, "error": 0.1}  # fmt: skip
+              "output_shape": (1, 8), "latency_s": 1.0}  # fmt: skip
     return Operator(name=name, kind=kind, **(fields | given))
 
 
 def side(operators, sigma=0.2, machine="m", runtime="r", rest=0.0):
-    from math import exp
-
     whole, factor = sum(o.latency_s for o in operators) + rest, exp(Z80 * sigma)
     latency = Reading(value=whole, low=whole / factor, high=whole * factor, level="fitted")
     return Side(label="x", name="x", key="x", model="x", machine=machine, workload={"runtime": runtime},
@@ -123,31 +121,46 @@ def test_names_come_before_shapes_and_folded_ranges_do_not_matter():
     assert (found["gone"].what, found["more"].what) == (REMOVED, ADDED)
 
 
-def test_kernels_that_are_the_same_cancel_in_the_error():
-    """By hand: one of two kernels goes from 1 s to 3 s, both err by 0.3, of which 0.11 is each side's own."""
-    before, after = side([op("a", latency_s=9.0, error=0.3), op("b", error=0.3)]), side(
-        [op("a", latency_s=9.0, error=0.3), op("b", macs=300, latency_s=3.0, error=0.3)]
+def test_the_error_of_a_ratio_by_hand():
+    """One of two kernels goes from 1 s to 3 s beside 9 s that stay; both sides err by 0.3, of which 0.11 is own."""
+    before, after = side([op("a", latency_s=9.0), op("b")], 0.3), side(
+        [op("a", latency_s=9.0), op("b", macs=300, latency_s=3.0)], 0.3
     )  # fmt: skip
     found = compare(before, after)
     (change,) = found.figures
-    shared = (0.3**2 - OWN_KIN**2) ** 0.5
-    sd = ((1 * OWN_KIN) ** 2 + (3 * OWN_KIN) ** 2 + ((3 - 1) * shared) ** 2) ** 0.5
+    sd = OWN_KIN * ((1 / 10) ** 2 + (3 / 12) ** 2 + (9 / 12 - 9 / 10) ** 2) ** 0.5
     assert found.own_error == OWN_KIN
     assert change.delta == pytest.approx(2.0)
-    assert change.low == pytest.approx(2.0 - Z80 * sd)
-    assert change.high == pytest.approx(2.0 + Z80 * sd)
-    # much narrower than the bands of both sides
-    assert change.high - change.low < before.figures["latency"].high - before.figures["latency"].low
+    assert change.low == pytest.approx(1.2 * exp(-Z80 * sd) - 1)
+    assert change.high == pytest.approx(1.2 * exp(Z80 * sd) - 1)
+    assert change.is_told
 
 
-def test_nothing_cancels_between_machines_or_runtimes():
-    a, b = [op("a", latency_s=1.0, error=0.2)], [op("a", latency_s=1.2, error=0.2)]
+def test_what_is_the_same_on_both_sides_has_no_error_of_its_own():
+    """The more of the time is in kernels that stay, the surer a change is, up to certainty."""
+    widths = []
+    for stays in (0.0, 1.0, 10.0, 1e4):
+        (change,) = compare(side([op("a", latency_s=stays), op("b")]),
+                            side([op("a", latency_s=stays), op("b", macs=110, latency_s=1.1)])).figures  # fmt: skip
+        widths.append((change.high - change.low) / change.part)
+    assert widths == sorted(widths, reverse=True)
+    (change,) = compare(side([op("a")], rest=1.0), side([op("a")], rest=2.0)).figures
+    # only launches between kernels differ, by one constant
+    assert change.high == pytest.approx(1.5 * exp(Z80 * OWN_KIN * 2**0.5 * (2 / 3 - 1 / 2)) - 1)
+
+
+def test_a_small_error_is_not_made_larger():
+    (change,) = compare(side([op("a", latency_s=1.0)], 0.02), side([op("a", latency_s=2.0)], 0.02)).figures
+    assert change.high == pytest.approx(2 * exp(Z80 * 0.02 * 2**0.5) - 1)
+
+
+def test_nothing_is_shared_between_machines_or_runtimes():
+    a, b = [op("a", latency_s=1.0)], [op("a", latency_s=1.2)]
     (same,) = compare(side(a), side(b)).figures
     for other in (compare(side(a), side(b, machine="n")), compare(side(a), side(b, runtime="s"))):
         (change,) = other.figures
         assert other.own_error is None
-        sd = ((1.0 * 0.2) ** 2 + (1.2 * 0.2) ** 2) ** 0.5
-        assert change.high - change.delta == pytest.approx(Z80 * sd)
+        assert change.high == pytest.approx(1.2 * exp(Z80 * 0.2 * 2**0.5) - 1)
         assert change.high - change.low > same.high - same.low
 
 
@@ -252,3 +265,12 @@ def test_a_sweep_cannot_be_compared():
     made = predict_row(predict(model.graph(asked), find_machine("a100"), asked, model="resnet18"))
     with pytest.raises(PharosError, match="no single figures"):
         side_of(made, "sweep.json")
+
+
+def test_the_rate_follows_from_the_time():
+    found = compare(predicted("resnet18"), predicted("resnet34"))
+    time, rate = (next(c for c in found.figures if c.name == name) for name in ("latency", "throughput"))
+    assert 1 + rate.low == pytest.approx(1 / (1 + time.high))
+    assert 1 + rate.high == pytest.approx(1 / (1 + time.low))
+    assert rate.is_told == time.is_told
+    assert rate.is_worse

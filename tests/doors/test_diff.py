@@ -83,8 +83,13 @@ def test_two_revisions_of_a_project(project):
     # the head and the last convolution of the wider network, by hand: 1280 x 50 stay, the rest is show's
     assert parameters["delta"] == parameters["after"]["value"] - parameters["before"]["value"] > 8e5
     latency = next(c for c in one["figures"] if c["name"] == "latency")
-    whole = [latency[s]["high"] - latency[s]["low"] for s in ("before", "after")]
-    assert latency["delta_high"] - latency["delta_low"] < min(whole)
+    # much narrower than the ratio of two bands that have nothing in common
+    alone = (
+        latency["after"]["high"] / latency["before"]["low"]
+        - latency["after"]["low"] / latency["before"]["high"]
+    )
+    assert latency["part_low"] < latency["part"] < latency["part_high"]
+    assert latency["part_high"] - latency["part_low"] < alone / 2
     # the work tree is as it was, and nothing is staged
     assert {p: p.stat().st_mtime_ns for p in project.rglob("*") if ".git" not in p.parts} == before
     assert git(project, "status", "--porcelain") == ""

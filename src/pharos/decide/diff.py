@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from math import inf, log
+from math import exp, log
 from typing import Any
 
 from pharos.decide.operators import OperatorChange, matched
@@ -41,7 +41,7 @@ class Change:
 
     Args:
         delta: after less before; None where either is unknown.
-        low, high: the 80% band of the delta; both are the delta where it is exact.
+        low, high: the 80% band of the change, as parts of the figure before; None where exact or unknown.
     """
 
     name: str
@@ -67,11 +67,16 @@ class Change:
         return self.delta != 0 and (self.before.value, self.after.value) != (None, None)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the change has no error."""
+        return self.delta is not None and self.low is None
+
+    @property
     def is_told(self) -> bool | None:
-        """Whether the delta's band leaves out zero; None where there is no delta."""
-        if self.delta is None or self.low is None or self.high is None:
+        """Whether the band leaves out zero; None where there is no delta."""
+        if self.delta is None:
             return None
-        return self.low > 0 or self.high < 0 or self.delta == 0
+        return self.low is None or self.high is None or self.low > 0 or self.high < 0
 
     @property
     def is_worse(self) -> bool | None:
@@ -167,17 +172,19 @@ def compare(before: Side | None, after: Side | None) -> Diff:
 
 
 def _change(
-    name: str, before: Reading | None, after: Reading | None, spread: Callable[[str], float]
+    name: str, before: Reading | None, after: Reading | None, spread: Callable[[float, float], float]
 ) -> Change:
     missing = Reading(value=None, level="unknown")
     was, now = before or missing, after or missing
     if was.value is None or now.value is None:
         return Change(name=name, before=was, after=now, delta=None)
     delta = now.value - was.value
-    if was.sigma == 0 and now.sigma == 0:
-        return Change(name=name, before=was, after=now, delta=delta, low=delta, high=delta)
-    sd = spread(name)
-    return Change(name=name, before=was, after=now, delta=delta, low=delta - Z80 * sd, high=delta + Z80 * sd)
+    if delta == 0 or was.value <= 0 or now.value <= 0 or (was.sigma == 0 and now.sigma == 0):
+        return Change(name=name, before=was, after=now, delta=delta)
+    ratio, factor = now.value / was.value, exp(Z80 * spread(was.sigma, now.sigma))
+    return Change(
+        name=name, before=was, after=now, delta=delta, low=ratio / factor - 1, high=ratio * factor - 1
+    )
 
 
 def are_kin(
@@ -198,48 +205,39 @@ def _own(before: Side, after: Side, operators: list[OperatorChange]) -> float | 
     return OWN_KIN if are_kin(before, after, operators) else OWN_STRANGERS
 
 
-def _spread(before: Side, after: Side, operators: list[OperatorChange]) -> Callable[[str], float]:
-    """Standard deviation of a figure's difference, to first order.
+def _spread(before: Side, after: Side, operators: list[OperatorChange]) -> Callable[[float, float], float]:
+    """Standard deviation of the log of after over before, from that of either figure; to first order.
 
-    Kernels that are the same work on the same machine have the same error, which cancels in a difference. The
-    errors of the rest move together within a side, as they do in an estimate; part of each side's is its own
-    (OWN_KIN or OWN_STRANGERS) and the rest is shared. On different machines or runtimes nothing is shared.
+    What errs alike for all networks on a machine leaves a ratio as it is. Each side's own error counts
+    (OWN_KIN or OWN_STRANGERS, or all there is if that is less), weighted by where the time is: kernels that
+    are the same work on both sides have one error in common, which counts by how much their share of the time
+    changes, and so have launches between kernels; those of the rest are each side's own. Where machine or
+    runtime differ, nothing is shared.
     """
     own = _own(before, after, operators)
-    alone = own is None
-    most = inf if own is None else own
-    parts = [
-        None if alone else _part(before, [o.before for o in operators if not o.is_same]),
-        None if alone else _part(after, [o.after for o in operators if not o.is_same]),
-    ]
-    if None in parts:
-        parts = [None, None]
+    if own is None:
+        return lambda was, now: (was**2 + now**2) ** 0.5
+    shares = [_shares(side, [getattr(o, which) for o in operators if not o.is_same])
+              for side, which in ((before, "before"), (after, "after"))]  # fmt: skip
+    (a_other, a_between), (b_other, b_between) = (shares[0] or (1.0, 0.0)), (shares[1] or (1.0, 0.0))
+    common = (1 - b_other - b_between) - (1 - a_other - a_between)
 
-    def spread(name: str) -> float:
-        alone_sd, shared = 0.0, []
-        for side, part in zip((before, after), parts, strict=True):
-            reading = side.figures[name]
-            share, error = part or (1.0, None)
-            sigma = error if name in ("latency", "throughput") and error is not None else reading.sigma
-            value = (reading.value or 0.0) * share
-            alone_sd += (value * min(sigma, most)) ** 2
-            shared.append(value * (sigma**2 - min(sigma, most) ** 2) ** 0.5)
-        return (alone_sd + (shared[1] - shared[0]) ** 2) ** 0.5
+    def spread(was: float, now: float) -> float:
+        a, b, both = min(was, own), min(now, own), min(max(was, now), own)
+        terms = (a_other * a, b_other * b, common * both, (b_between - a_between) * both)
+        return sum(t**2 for t in terms) ** 0.5
 
     return spread
 
 
-def _part(side: Side, changed: "list[Operator | None]") -> tuple[float, float] | None:
-    """The part of a side's latency that is in some of its kernels, and their error; None where unknown."""
+def _shares(side: Side, changed: "list[Operator | None]") -> tuple[float, float] | None:
+    """Parts of a side's latency in some of its kernels, and between kernels; None where they are unknown."""
     whole = side.figures["latency"].value if "latency" in side.figures else None
     if not whole or not side.operators or any(o.latency_s is None for o in side.operators):
         return None
-    seconds = error = 0.0
-    for operator in changed:
-        if operator is not None:
-            seconds += operator.latency_s or 0.0
-            error += (operator.latency_s or 0.0) * (operator.error or side.figures["latency"].sigma)
-    return (min(1.0, seconds / whole), error / seconds) if seconds else (0.0, 0.0)
+    inside = sum(o.latency_s or 0.0 for o in side.operators)
+    seconds = sum(o.latency_s or 0.0 for o in changed if o is not None)
+    return seconds / whole, max(0.0, 1 - inside / whole)
 
 
 def limit_changes(
@@ -281,7 +279,8 @@ def _grew(name: str, before: dict[str, Any], after: dict[str, Any]) -> bool:
 
 
 def headline(diffs: Iterable[Diff], most: int = 3) -> list[tuple[Diff, Change]]:
-    """The figures that changed most: newly broken limits first, then what is beyond its error, by size.
+    """The figures that changed most: those whose limits newly broke first, then those whose limits can no
+    longer be told, then what is beyond its error, each by size.
 
     Of figures that tell each other (latency and throughput, MACs and FLOPs) only one is among them, unless
     its own limit broke.
@@ -290,24 +289,27 @@ def headline(diffs: Iterable[Diff], most: int = 3) -> list[tuple[Diff, Change]]:
     known: set[tuple[str, float | None, float | None]] = set()
     for diff in diffs:
         said: set[int] = set()
-        for change in sorted(diff.figures, key=lambda c: _order(c.name)):
+        for change in sorted(diff.figures, key=lambda c: (_urgency(diff, c), _order(c.name))):
             if not change.is_changed or change.delta is None:
                 continue
-            limit = diff.of_limit(change.name)
-            broke = limit is not None and limit.status in FAILS
+            urgency = _urgency(diff, change)
             group = next((i for i, names in enumerate(_GROUPS) if change.name in names), None)
-            if group in said and not broke:
-                continue
             # what shapes decide is the same on every machine
             ends = (change.name, change.before.value, change.after.value)
-            if ends in known and not broke:
+            if (group in said or ends in known) and urgency:
                 continue
             known.add(ends)
             if group is not None:
                 said.add(group)
-            ranked.append(((not broke, change.is_told is False, -change.weight), diff, change))
+            ranked.append(((urgency, change.is_told is False, -change.weight), diff, change))
     ranked.sort(key=lambda item: item[0])
     return [(diff, change) for _, diff, change in ranked[:most]]
+
+
+def _urgency(diff: Diff, change: Change) -> int:
+    limit = diff.of_limit(change.name)
+    status = KEPT if limit is None else limit.status
+    return 0 if status in FAILS else 1 if status in TELLS_NOT else 2
 
 
 def _order(name: str) -> int:

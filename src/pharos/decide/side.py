@@ -36,11 +36,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """An operator, or a kernel with what is fused to it, over all its runs.
-
-    Args:
-        error: relative, of the latency.
-    """
+    """An operator, or a kernel with what is fused to it, over all its runs."""
 
     name: str
     kind: str
@@ -53,7 +49,6 @@ class Operator:
     fused: int = 0
     latency_s: float | None = None
     energy_J: float | None = None
-    error: float | None = None
 
     def asks_as(self, other: "Operator") -> bool:
         """Whether both are the same work on the same tensors, whatever they are called."""
@@ -216,5 +211,4 @@ def _operator(row: dict[str, Any]) -> Operator:
         traffic_bytes=_number(row["traffic_bytes"]) or 0, input_shape=tuple(row.get("input_shape") or ()),
         output_shape=tuple(row.get("output_shape") or ()), fused=len(row.get("fused") or ()),
         latency_s=_number(row.get("latency_s")), energy_J=_number(energy["value"]) if energy else None,
-        error=_number(row.get("error")),
     )  # fmt: skip

@@ -178,7 +178,7 @@ def _foot(review: Review) -> str:
         parts.append(f"base {name}{review.base[:9]}")
     if review.unchanged:
         parts.append(f"{len(review.unchanged)} contracts left out, of which nothing changed")
-    banded = next((d for d in review.diffs if any(c.low != c.high for c in d.figures)), None)
+    banded = next((d for d in review.diffs if any(c.low is not None for c in d.figures)), None)
     return "; ".join(parts) + ("." if banded is None else f". Bands of changes: {error_note(banded)}.")
 
 

@@ -63,8 +63,9 @@ def change_row(change: Change) -> dict[str, Any]:
     """One figure on both sides."""
     return {
         "name": change.name, "unit": change.unit, "before": _reading_row(change.before),
-        "after": _reading_row(change.after), "delta": plain(change.delta), "delta_low": plain(change.low),
-        "delta_high": plain(change.high), "part": plain(change.part), "worse": change.is_worse,
+        "after": _reading_row(change.after), "delta": plain(change.delta), "part": plain(change.part),
+        "part_low": plain(change.low), "part_high": plain(change.high), "exact": change.is_exact,
+        "worse": change.is_worse,
         "beyond_error": change.is_told,
     }  # fmt: skip
 
@@ -253,30 +254,29 @@ def _figures(console: Console, diff: Diff, changed: list[Change]) -> None:
     columns = [("figure", "left"), ("before", "right"), ("after", "right"), ("change", "right"),
                ("80% band of it", "left")]  # fmt: skip
     grid(console, columns, cells)
-    if any(c.low != c.high for c in changed):
+    if any(c.low is not None for c in changed):
         pair(console, "error", error_note(diff))
 
 
 def band_text(change: Change) -> str:
     """The band of a change, in percent: +7% to +69%; "either way" where it does not tell the sign."""
-    low, high, before = change.low, change.high, change.before.value
-    if change.delta is None or low is None or high is None:
+    if change.delta is None:
         return "unknown"
-    if low == high or not before:
-        return "exact" if low == high else ""
+    if change.low is None or change.high is None:
+        return "exact"
     inside = ", either way" if change.is_told is False else ""
-    return f"{part_text(low / before)} to {part_text(high / before)}{inside}"
+    return f"{part_text(change.low)} to {part_text(change.high)}{inside}"
 
 
 def error_note(diff: Diff) -> str:
-    """How the error of a difference is treated, in a sentence."""
+    """How the error of a change is treated, in a sentence."""
     if diff.own_error is None:
-        return "machine or runtime differ, so the errors of both sides are taken to be independent"
+        return "machine or runtime differ, so nothing of the error of both sides is taken to be shared"
     rows = ("two networks of one family, 311 timm runs" if diff.own_error == OWN_KIN else
             "two networks on one board, 321 ncnn runs")  # fmt: skip
     return (
-        f"kernels that are the same on both sides err alike and cancel; of the error of the rest, "
-        f"{diff.own_error:.3g} in the log is each side's own (fitted: {rows}) and what exceeds it is shared"
+        f"what errs alike for all networks on a machine cancels, and so do kernels that both sides have; "
+        f"each side's own error counts, {diff.own_error:.3g} in the log (fitted: {rows})"
     )
 
 

@@ -159,7 +159,8 @@ def review(
                 if path in there:
                     was[path] = _before(tree, path)
             paths = [*paths, *gone]
-    made = [_reviewed(path, was.get(path), lock) for path in paths]
+    short = revision.commit[:9] if revision else ""
+    made = [_reviewed(path, was.get(path), short, lock) for path in paths]
     return Review(
         contracts=tuple(made), base=revision.commit if revision else "", base_name=base or "",
         unchanged=tuple(left), warn_at=warn_at,
@@ -173,9 +174,9 @@ def _before(tree: Any, path: str) -> Any:
         return error
 
 
-def _reviewed(path: str, was: Any, lock: tuple[Lock, Path] | None) -> Reviewed:
+def _reviewed(path: str, was: Any, base: str, lock: tuple[Lock, Path] | None) -> Reviewed:
     base_mistake = was if isinstance(was, PharosError) else None
-    before = None if was is None or base_mistake else side_of(was, path, path)
+    before = None if was is None or base_mistake else side_of(was, f"{base}:{path}", path)
     if not Path(path).exists() and before is not None:
         return Reviewed(path=path, diff=compare(before, None))
     try:

@@ -232,7 +232,6 @@ def operation_row(op: Operation, estimate: Estimate, energy: Energy | None = Non
             "data_s": plain(time.data_s * times),
             "overhead_s": plain((time.overhead_s + time.serial_s) * times),
             "level": time.evidence[0].kind.value,
-            "error": plain(time.error),
         }
         if not any(is_array(v) for v in parts.values()):
             row["binding"] = max(parts, key=lambda k: parts[k])
