@@ -261,3 +261,10 @@ def test_names_cannot_write_markdown():
         escaped("a|b `c` <img> @me #12\n<!-- x -->")
         == "a\\|b \\`c\\` &lt;img&gt; @\u200bme #\u200b12 &lt;!-- x --&gt;"
     )
+
+
+def test_names_that_no_file_can_have(project):
+    long = f"mlp(widths=[{', '.join(['8'] * 200)}])"
+    row = json.loads(told(long, long.replace("[8,", "[16,"), "--json"))
+    parameters = next(c for c in row["diffs"][0]["figures"] if c["name"] == "parameters")
+    assert parameters["delta"] == 8 * 8

@@ -176,7 +176,7 @@ def _before(tree: Any, path: str) -> Any:
 
 def _reviewed(path: str, was: Any, base: str, lock: tuple[Lock, Path] | None) -> Reviewed:
     base_mistake = was if isinstance(was, PharosError) else None
-    before = None if was is None or base_mistake else side_of(was, f"{base}:{path}", path)
+    before = None if was is None or isinstance(was, PharosError) else side_of(was, f"{base}:{path}", path)
     if not Path(path).exists() and before is not None:
         return Reviewed(path=path, diff=compare(before, None))
     try:

@@ -65,11 +65,19 @@ def thing_of(text: str) -> Thing:
     else is a file, a name, or code as it is. A file that exists is itself, whatever its name."""
     text = text.strip()
     revision, colon, rest = text.partition(":")
-    if colon and revision and rest and not Path(text).exists():
+    if colon and revision and rest and not _exists(text):
         named = rest == "." or rest.endswith((*CONTRACTS, *RESULTS, *MODELS, "/"))
         if named or is_factory(rest):
             return Thing(rest, None if revision == AS_THEY_ARE else revision)
     return Thing(text)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        # too long for a name, or with a character that no name has
+        return False
 
 
 def things_of(a: str, b: str, thing: str | None) -> tuple[Thing, Thing]:
@@ -91,7 +99,7 @@ def things_of(a: str, b: str, thing: str | None) -> tuple[Thing, Thing]:
 
 
 def _are_revisions(a: str, b: str) -> bool:
-    if a == b == AS_THEY_ARE or any(x != AS_THEY_ARE and Path(x).exists() for x in (a, b)):
+    if a == b == AS_THEY_ARE or any(x != AS_THEY_ARE and _exists(x) for x in (a, b)):
         return False
     return all(x == AS_THEY_ARE or is_revision(x) for x in (a, b))
 
@@ -123,7 +131,11 @@ def _kind(thing: Thing) -> str:
     text = thing.text
     if is_factory(text) and not text.endswith((*CONTRACTS, *RESULTS, *MODELS)):
         return "model"
-    if text == "." or text.endswith("/") or (thing.revision is None and Path(text).is_dir()):
+    if (
+        text == "."
+        or text.endswith("/")
+        or (thing.revision is None and _exists(text) and Path(text).is_dir())
+    ):
         return "folder"
     if text.endswith(CONTRACTS):
         return "contract"
@@ -161,7 +173,7 @@ def sides_of(thing: Thing, asked: Asked, against: Thing | None = None) -> list[S
     revision = thing.revision or (against.revision if against else None)
     if revision is None:
         rows = rows_here(thing.text, asked, against.text if against else None)
-        return [side_of(row, key if Path(thing.text).is_dir() else thing.label, key) for key, row in rows]
+        return [side_of(row, key if _kind(thing) == "folder" else thing.label, key) for key, row in rows]
     if (
         against is not None
         and against.revision != thing.revision
@@ -192,7 +204,7 @@ def rows_here(text: str, asked: Asked, against: str | None = None) -> list[tuple
         return [("", contract_row(against, text, asked))]
     if text.endswith(CONTRACTS):
         return [(os.path.normpath(text), contract_row(text))]
-    if Path(text).is_dir():
+    if _exists(text) and Path(text).is_dir():
         found = find_contracts(text)
         if not found:
             raise InputError("holds no contract: none is called *contract*.yaml", where=text)
@@ -357,8 +369,12 @@ def paired(before: list[Side], after: list[Side], *, several: bool = False) -> l
     Raises:
         InputError: a contract beside a result without limits.
     """
+    if {s.limits is None for s in before} != {s.limits is None for s in after} and before and after:
+        where = f"{before[0].label} {after[0].label}"
+        raise InputError("one is held against limits and the other is not", where=where,
+                         hint="two contracts, two models, or two results of one command")  # fmt: skip
     if len(before) == len(after) == 1 and not several:
-        return [_compared(before[0], after[0])]
+        return [compare(before[0], after[0])]
     pairs, old, new = [], list(before), list(after)
     for key in (_by_key, _by_name, _by_machine):
         known: dict[Any, list[Side]] = {}
@@ -371,7 +387,7 @@ def paired(before: list[Side], after: list[Side], *, several: bool = False) -> l
                 pairs.append((found[0], side))
                 old.remove(found[0])
                 new.remove(side)
-    made = [_compared(a, b) for a, b in pairs]
+    made = [compare(a, b) for a, b in pairs]
     return made + [compare(a, None) for a in old] + [compare(None, b) for b in new]
 
 
@@ -385,10 +401,3 @@ def _by_name(side: Side) -> Any:
 
 def _by_machine(side: Side) -> Any:
     return side.machine if side.limits is None else ""
-
-
-def _compared(a: Side, b: Side) -> Diff:
-    if (a.limits is None) != (b.limits is None):
-        raise InputError("one is held against limits and the other is not", where=f"{a.label} {b.label}",
-                         hint="two contracts, two models, or two results of one command")  # fmt: skip
-    return compare(a, b)

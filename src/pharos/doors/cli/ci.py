@@ -151,7 +151,7 @@ def _print(found: "Review") -> None:
         print_diffs(screen, found.diffs, 6)
     elif not any(c.mistake for c in found.contracts):
         screen.print(Text("no contract to check", style="bold"))
-    for i, remark in enumerate(found.remarks):
+    for i, remark in enumerate(r for r in found.remarks if r.rule != "mistake"):
         if i == 0:
             screen.print()
         where = f"{remark.path}:{remark.line}"
