@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from pharos.book.chapter import claims
 from pharos.facts.declared import import_all
 from pharos.quantity.errors import InputError, unknown
 from pharos.report.labs import Outcome
@@ -46,6 +48,12 @@ class Lab:
     most: int = 1
     claims: tuple[str, ...] = ()
 
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """Numbers of the chapter's sections whose claims it measures, in their order."""
+        known = claims()
+        return tuple(dict.fromkeys(i.section.split()[0] for i in known.values() if i.id in self.claims))
+
 
 LABS: dict[str, Lab] = {}
 
@@ -64,6 +72,16 @@ def labs() -> dict[str, Lab]:
     """Every lab by its name."""
     import_all("pharos.book.labs")
     return dict(sorted(LABS.items()))
+
+
+@cache
+def measured_by() -> dict[str, tuple[str, ...]]:
+    """Names of the labs that measure a claim, by its id; claims that none does are left out."""
+    found: dict[str, tuple[str, ...]] = {}
+    for one in labs().values():
+        for claim in one.claims:
+            found[claim] = (*found.get(claim, ()), one.name)
+    return found
 
 
 def find_lab(name: str) -> Lab:

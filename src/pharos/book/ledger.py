@@ -11,6 +11,7 @@ from typing import Any
 from pharos.book.agree import DIFFERS, REPRODUCES, ROUNDS, UNKNOWN, VERDICTS, agree, is_cut
 from pharos.book.answer import Answer
 from pharos.book.chapter import Claim, claims, conflicts
+from pharos.book.lab import measured_by
 from pharos.facts.declared import modules
 from pharos.quantity.errors import unknown as unknown_name
 
@@ -27,6 +28,7 @@ class Entry:
         reading: the other reading that gives what is stated, if the computed value does not; "" for none.
         code: file and line of what computed it, below `pharos/book/claims`.
         conflicts: other claims of the chapter that contradict it or repeat it otherwise.
+        labs: names of the labs that measure it.
     """
 
     claim: Claim
@@ -37,6 +39,7 @@ class Entry:
     reading: str
     code: str
     conflicts: tuple[str, ...] = ()
+    labs: tuple[str, ...] = ()
 
 
 @cache
@@ -77,7 +80,7 @@ def entry(name: str) -> Entry:
     place = f"{code.co_filename.replace(chr(92), '/').rpartition('/')[2]}:{code.co_firstlineno}"
     return Entry(
         claim=claim, computed=answer.value, verdict=verdict, note=note, readings=answer.readings,
-        reading=reading, code=place, conflicts=tuple(others),
+        reading=reading, code=place, conflicts=tuple(others), labs=measured_by().get(name, ()),
     )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ def row(entry: Entry) -> dict[str, Any]:
         "readings": entry.readings,
         "conflicts": list(entry.conflicts),
         "code": f"{_PLACE}/{entry.code}",
+        "labs": list(entry.labs),
     }
 
 
@@ -158,6 +159,7 @@ def _print_entry(console: Console, entry: Entry, full: bool) -> None:
     lines += [why(entry)] if why(entry) and (full or entry.verdict in (DIFFERS, UNKNOWN)) else []
     if full:
         lines.append(f"code: {_PLACE}/{entry.code}")
+        lines += [f"lab: {name}" for name in entry.labs]
         if entry.conflicts:
             lines.append(f"the chapter says otherwise in: {', '.join(entry.conflicts)}")
     for i, line in enumerate(lines):
@@ -206,7 +208,7 @@ def page() -> str:
         lines.append(
             f"| {_cell(entry.claim.claim)} `{entry.claim.id}` | {_cell(stated(entry))} |"
             f" {_cell(computed(entry))} | [{entry.verdict}](../{_PLACE}/{file}#L{line}) |"
-            f" {_cell(why(entry))} |"
+            f" {_cell(why(entry))}{_labs(entry)} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -218,6 +220,11 @@ def _tally(entries: Sequence[Entry]) -> list[str]:
         found = counts(e for e in entries if e.claim.kind == kind)
         lines.append(f"| {kind} | {found['claims']} | {' | '.join(str(found[v]) for v in VERDICTS)} |")
     return lines
+
+
+def _labs(entry: Entry) -> str:
+    names = ", ".join(f"[{name}](labs.md#{name})" for name in entry.labs)
+    return f"{' ' if why(entry) else ''}Lab: {names}" if names else ""
 
 
 def _cell(words: str) -> str:

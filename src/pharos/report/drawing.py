@@ -82,12 +82,7 @@ class Figure:
             InputError: a suffix that is none of .svg, .png, .html and .json, a folder that is not there, or
                 vl-convert is not installed.
         """
-        path = Path(path)
-        if path.suffix.lower() not in SUFFIXES:
-            raise InputError(f"{path.suffix or 'no suffix'} is no form of a figure", where=str(path),
-                             hint=f"one of {', '.join(SUFFIXES)}")  # fmt: skip
-        if not path.absolute().parent.is_dir():
-            raise InputError("its folder does not exist", where=str(path))
+        path = check_path(path)
         match path.suffix.lower():
             case ".svg":
                 made = self.svg(dark).encode()
@@ -101,6 +96,21 @@ class Figure:
         partial.write_bytes(made)
         partial.replace(path)
         return path
+
+
+def check_path(path: str | Path) -> Path:
+    """The path of a figure that can be written.
+
+    Raises:
+        InputError: a suffix that is none of .svg, .png, .html and .json, or a folder that is not there.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path.suffix or 'no suffix'} is no form of a figure", where=str(path),
+                         hint=f"one of {', '.join(SUFFIXES)}")  # fmt: skip
+    if not path.absolute().parent.is_dir():
+        raise InputError("its folder does not exist", where=str(path))
+    return path
 
 
 def config(dark: bool = False) -> dict[str, Any]:

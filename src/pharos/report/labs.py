@@ -93,7 +93,7 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
     words = [isinstance(cell, str) for cell in outcome.rows[0]] if outcome.rows else []
     columns = [(name, "left" if word else "right") for name, word in zip(outcome.columns, words, strict=True)]
     rows = [[_cell(cell) for cell in row] for row in outcome.rows]
-    grid(console, columns, rows)
+    grid(console, columns, rows, tuple(i for i, word in enumerate(words) if word) or (0,))
     if outcome.note:
         console.print(outcome.note, style="dim")
 
@@ -143,7 +143,8 @@ def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def print_labs(console: Console, labs: list[tuple[str, str]]) -> None:
-    """Names and what they show."""
-    for name, summary in labs:
-        pair(console, name, summary, width=1 + max(len(n) for n, _ in labs))
+def print_labs(console: Console, labs: list[tuple[str, str, tuple[str, ...]]]) -> None:
+    """Names, what they show, and the sections of the chapter whose claims they measure."""
+    for name, summary, sections in labs:
+        told = f"{summary} ({', '.join(sections)})" if sections else summary
+        pair(console, name, told, width=1 + max(len(n) for n, *_ in labs))

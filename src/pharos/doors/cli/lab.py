@@ -48,12 +48,17 @@ def lab(
     if listed or name is None:
         if name is not None:
             raise InputError("--list takes no lab's name")
-        found = [(one.name, one.summary) for one in labs().values()]
+        found = labs().values()
         if json:
-            print_json({"schema": "pharos/labs@1", "labs": [{"lab": n, "shows": s} for n, s in found]})
+            print_json({"schema": "pharos/labs@1", "labs": [
+                {"lab": one.name, "shows": one.summary, "sections": one.sections, "claims": one.claims}
+                for one in found
+            ]})  # fmt: skip
         else:
-            print_labs(console(), found)
+            print_labs(console(), [(one.name, one.summary, one.sections) for one in found])
         return
+    if plot is not None:
+        _can_draw(plot)
     outcome = _run(name, processes, seed, timeout, small)
     if plot is not None:
         if outcome.figure is None:
@@ -65,6 +70,17 @@ def lab(
         print_outcome(console(), outcome)
     if not outcome.holds:
         raise typer.Exit(1)
+
+
+def _can_draw(plot: Path) -> None:
+    """Raises before a lab runs what would be raised after it."""
+    from importlib.util import find_spec
+
+    from pharos.report.drawing import check_path
+
+    check_path(plot)
+    if find_spec("altair") is None:
+        raise InputError("needs altair", where="--plot", hint="pip install 'pharos-nn[report]'")
 
 
 def _run(name: str, processes: int | None, seed: int, timeout: float, small: bool) -> "Outcome":
