@@ -374,8 +374,8 @@ def findings(
         ),
         Finding(
             expected="the average over all places does not change with a shift, f(T x) = f(x)",
-            found=f"{invariances['stays in the frame']:.0e} while all stays in the frame, "
-            f"{invariances['leaves the frame']:.0%} where a part leaves it",
+            found=f"{invariances['inside the frame']:.0e} while all stays in the frame, "
+            f"{invariances['out of the frame']:.0%} where a part leaves it",
             agreement=equals(
                 max(invariances["wrapped"], invariances["inside the frame"]) <= EXACT,
                 invariances["out of the frame"] > EXACT,

@@ -51,7 +51,8 @@ def gating(setting: Setting, progress: Progress) -> Outcome:
     progress(2, 4, "experts")
     balance = {a: [_experts(a, 5 if small else 400, s) for s in seeds] for a in (0.0, 0.01, 0.1)}
     progress(3, 4, "cost of a step")
-    ratios, timings = _costs(0.2 if small else 3.0)
+    with seeded(setting.seed):
+        ratios, timings = _costs(0.2 if small else 3.0)
     progress(4, 4, "done")
     rows = [
         *(("share recalled", name, f"after {wait}", median(found))

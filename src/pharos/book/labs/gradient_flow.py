@@ -72,7 +72,8 @@ def gradient_flow(setting: Setting, progress: Progress) -> Outcome:
     progress(len(NETS), total, "Jacobians")
     spectra = _spectra(depths[-2], setting.seed, channels=3 if setting.small else 8)
     dead = _dead(depths[0], images, labels, setting.seed)
-    overflow = {"fp16": _overflow("float16"), "fp32": _overflow("float32")}
+    with seeded(setting.seed):
+        overflow = {"fp16": _overflow("float16"), "fp32": _overflow("float32")}
     curves: dict[tuple[str, int], list[Curve]] = {}
     rates = {}
     trained = TRAINED[:1] if setting.small else TRAINED
@@ -95,8 +96,8 @@ def gradient_flow(setting: Setting, progress: Progress) -> Outcome:
         for at, value in enumerate(found[0])
     ]  # fmt: skip
     told = [
-        {"net": f"{name}, {depth}", "learning_rate": rates[name, depth], "last_loss": [c.last for c in found],
-         "accuracy": [c.accuracy for c in found], "losses": [round(x, 4) for x in found[0].losses]}
+        {"net": f"{name}, {depth}", "learning_rate": rates[name, depth], "last_loss": [c.last if isfinite(c.last) else None for c in found],
+         "accuracy": [c.accuracy for c in found], "losses": [round(x, 4) if isfinite(x) else None for x in found[0].losses]}
         for (name, depth), found in curves.items()
     ]  # fmt: skip
     return Outcome(
