@@ -61,7 +61,8 @@ def test_names_and_numbers_of_processes():
 
 def test_the_command_lists_shows_and_fails(monkeypatch):
     listed = run.invoke(app, ["lab", "--list", "--json"])
-    assert {"lab": "pipeline", "shows": find_lab("pipeline").summary} in json.loads(listed.stdout)["labs"]
+    told = {"lab": "pipeline", "shows": find_lab("pipeline").summary, "sections": [], "claims": []}
+    assert told in json.loads(listed.stdout)["labs"]
     broken = Outcome(name="pipeline", summary="s", settings={"processes": 2}, columns=("moves", "bytes"),
                      rows=(("x", 3),), checks=(Check(what="w", found="f", holds=False),))  # fmt: skip
     monkeypatch.setattr("pharos.book.lab.run_lab", lambda *_: broken)
@@ -70,4 +71,5 @@ def test_the_command_lists_shows_and_fails(monkeypatch):
     assert "BROKEN" in shown.stdout
     row = json.loads(run.invoke(app, ["lab", "pipeline", "--json"]).stdout)
     assert row["holds"] is False
+    assert row["measured_on"]["cores"] >= 1
     assert row["rows"] == [{"moves": "x", "bytes": 3}]

@@ -17,7 +17,7 @@ from pharos.report.labs import labs_page, outcome_row
 
 torch = pytest.importorskip("torch")
 
-OWN = ("equivariance", "gating", "gradient-flow", "normalisation", "recurrence", "sqrt-dk")
+OWN = ("equivariance", "gating", "gradient-flow", "lookup", "normalisation", "recurrence", "sqrt-dk")
 run = CliRunner()
 
 
@@ -438,6 +438,39 @@ class TestGating:
         assert of_depth([good], [bad]) == "contradicts"
         assert of_depth([good, bad], [good, bad]) == "cannot tell"
         assert [of_load([3.0], w) for w in ([1.2], [2.5], [4.0])] == ["agrees", "partly", "contradicts"]
+
+
+class TestLookup:
+    def test_weights_are_softmax_of_likeness(self):
+        from pharos.book.labs.lookup import WIDTH, _retrieved
+
+        found = _retrieved(16, 0.0, 2)
+        assert found["hash table"]["right"] == 1
+        # the own key scores root d, others about a normal number: e^8 against 15 e^0.5
+        own = np.exp(sqrt(WIDTH))
+        assert found["attention, 1/root d"]["weight"] == pytest.approx(
+            own / (own + 15 * np.exp(0.5)), abs=0.01
+        )
+        assert found["attention, 1/root d"]["macs"] == 16 * (WIDTH + 32)
+        strayed = _retrieved(16, 0.5, 2)
+        assert strayed["hash table"]["right"] == 0
+        assert strayed["attention, 4/root d"]["right"] > 0.99
+
+    def test_likeness(self):
+        from pharos.book.labs.lookup import likeness
+
+        a, b = torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0.0, 1, 0, 0]])
+        assert likeness(a, a) == pytest.approx(1)
+        assert likeness(a, b) == pytest.approx(-1 / 3)
+
+    def test_verdicts_turn_with_the_data(self):
+        from pharos.book.labs.lookup import of_heads, of_lookup
+
+        assert of_lookup(1, 1, 0, 1) == "agrees"
+        assert of_lookup(1, 1, 0, 0.2) == "partly"
+        assert of_lookup(0.5, 1, 0, 1) == of_lookup(1, 0, 0, 1) == "contradicts"
+        assert [of_heads([0.95], [x]) for x in (0.1, 0.5, 0.9)] == ["agrees", "partly", "contradicts"]
+        assert of_heads([0.3], [0.1]) == "cannot tell"
 
 
 def test_trials():

@@ -105,8 +105,12 @@ def print_verdict(console: Console, outcome: Outcome, seconds: float) -> None:
     console.print(f"{'HOLDS ' if outcome.holds else 'BROKEN'}  {outcome.name:<24} {seconds:5.1f} s  {told}")
 
 
-def labs_page(runs: list[tuple[Outcome, float]]) -> str:
-    """Every lab's verdicts and table as a page in Markdown, from `(outcome, seconds)` each."""
+def labs_page(runs: list[tuple[Outcome, float]], where: str = "") -> str:
+    """Every lab's verdicts and table as a page in Markdown, from `(outcome, seconds)` each.
+
+    Args:
+        where: the machine and the day.
+    """
     words = {
         w: "agrees in part" if w == "partly" else w
         for w in ("agrees", "partly", "contradicts", "cannot tell")
@@ -116,7 +120,8 @@ def labs_page(runs: list[tuple[Outcome, float]]) -> str:
     lines = [
         "# Labs", "",
         "Experiments of the textbook, run on one machine by `make labs`; `pharos lab NAME` runs one.",
-        "Times are of that machine; what is said to hold or to agree is what was found there.", "",
+        f"Times are of that machine{f' ({where})' if where else ''}; what is said to hold or to agree is "
+        "what was found there.", "",
         f"{len(runs)} labs in {sum(s for _, s in runs):.0f} s; of what the chapter expects: {total}.", "",
     ]  # fmt: skip
     for outcome, seconds in runs:

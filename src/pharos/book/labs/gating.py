@@ -39,7 +39,7 @@ def gating(setting: Setting, progress: Progress) -> Outcome:
     steps = 4 if small else 300
     recalled: dict[tuple[str, int], list[float]] = {}
     for wait in waits:
-        for name in RECALLERS:
+        for name in RECALLERS if wait == waits[-1] else CELLS:
             progress(0, 4, f"recall over {wait} steps: {name}")
             recalled[name, wait] = [_recall(name, wait, steps, s) for s in seeds]
     deep: dict[tuple[bool, int], list[Curve]] = {}
@@ -254,7 +254,11 @@ def findings(
         return over([c.last for c in deep[gated, depth]], ".2f")
 
     def told(wait: int) -> str:
-        return ", ".join(f"{n} {over([100 * v for v in recalled[n, wait]], '.0f')}" for n in RECALLERS)
+        return ", ".join(
+            f"{n} {over([100 * v for v in recalled[n, wait]], '.0f')}"
+            for n in RECALLERS
+            if (n, wait) in recalled
+        )
 
     without, with_ = balance[0.0], balance[0.01]
     return (

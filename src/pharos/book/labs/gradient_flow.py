@@ -96,8 +96,10 @@ def gradient_flow(setting: Setting, progress: Progress) -> Outcome:
         for at, value in enumerate(found[0])
     ]  # fmt: skip
     told = [
-        {"net": f"{name}, {depth}", "learning_rate": rates[name, depth], "last_loss": [c.last if isfinite(c.last) else None for c in found],
-         "accuracy": [c.accuracy for c in found], "losses": [round(x, 4) if isfinite(x) else None for x in found[0].losses]}
+        {"net": f"{name}, {depth}", "learning_rate": rates[name, depth],
+         "last_loss": [c.last if isfinite(c.last) else None for c in found],
+         "accuracy": [c.accuracy for c in found],
+         "losses": [round(x, 4) if isfinite(x) else None for x in found[0].losses]}
         for (name, depth), found in curves.items()
     ]  # fmt: skip
     return Outcome(

@@ -65,11 +65,22 @@ def lab(
             raise InputError(f"{outcome.name} draws no figure", where="--plot")
         outcome.figure.save(plot)
     if json:
-        print_json(outcome_row(outcome))
+        print_json({**outcome_row(outcome), "measured_on": _here()})
     else:
         print_outcome(console(), outcome)
     if not outcome.holds:
         raise typer.Exit(1)
+
+
+def _here() -> dict[str, str | int]:
+    """The machine and the day, which belong to what was measured."""
+    from datetime import date
+
+    from pharos.measure.here import here
+
+    found = here()
+    return {"cpu": found.cpu, "cores": found.cores, "system": found.system, **found.versions,
+            "date": date.today().isoformat()}  # fmt: skip
 
 
 def _can_draw(plot: Path) -> None:
@@ -113,9 +124,10 @@ def _all(seed: int, timeout: float, small: bool, write: Path | None, json: bool)
         if not json:
             print_verdict(console(), *runs[-1])
     if write is not None:
-        write_whole(write, labs_page(runs))
+        where = _here()
+        write_whole(write, labs_page(runs, f"{where['cpu']}, {where['cores']} cores, {where['date']}"))
     if json:
-        print_json({"schema": "pharos/labs@1",
+        print_json({"schema": "pharos/labs@1", "measured_on": _here(),
                     "labs": [{**outcome_row(o), "seconds": round(s, 1)} for o, s in runs]})  # fmt: skip
     if not all(outcome.holds for outcome, _ in runs):
         raise typer.Exit(1)
