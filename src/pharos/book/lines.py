@@ -31,7 +31,7 @@ def lines(
             f"{x}:Q", title=x, scale=alt_.Scale(type="log" if log_x else "linear", nice=False, zero=False)
         ),
         y=alt_.Y(f"{y}:Q", title=y, scale=alt_.Scale(type="log" if log_y else "linear")).axis(
-            **({"format": "~e"} if log_y else {})
+            **_powers(log_y)
         ),
         color=alt_.Color(f"{colour}:N", title=colour, sort=names),
     )
@@ -54,7 +54,7 @@ def dots(
         .mark_point(filled=True, size=70)
         .encode(
             x=alt_.X(f"{x}:Q", title=x, scale=alt_.Scale(type="log" if log_x else "linear")).axis(
-                **({"format": "~e"} if log_x else {})
+                **_powers(log_x)
             ),
             y=alt_.Y(f"{y}:N", title=None, sort=list(dict.fromkeys(r[y] for r in kept))).axis(
                 labelLimit=260, grid=True
@@ -65,6 +65,11 @@ def dots(
         )
     )
     return Figure.of(_panels(chart, alt_, panel, False), name=name, title=title, alt=alt, source=source)
+
+
+def _powers(log: bool) -> dict[str, Any]:
+    """Labels of an axis: of a logarithmic one 1e-6 rather than 0.000001."""
+    return {"format": "~e"} if log else {}
 
 
 def _shows(value: Any, log: bool) -> bool:

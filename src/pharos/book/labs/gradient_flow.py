@@ -242,9 +242,8 @@ def _layers(graph: Graph, made: Any) -> list[Any]:
         def call(x: Any) -> Any:
             values = {nodes[0].inputs[0]: x}
             for node in nodes:
-                y = made.call_of(node)(*[values[n] for n in node.inputs])
-                values[node.outputs[0]] = y
-            return y
+                values[node.outputs[0]] = made.call_of(node)(*[values[n] for n in node.inputs])
+            return values[nodes[-1].outputs[0]]
 
         return call
 
