@@ -29,7 +29,7 @@ def lines(
     chart = mark.encode(
         x=alt_.X(
             f"{x}:Q", title=x, scale=alt_.Scale(type="log" if log_x else "linear", nice=False, zero=False)
-        ),
+        ).axis(**_few({r[x] for r in kept})),
         y=alt_.Y(f"{y}:Q", title=y, scale=alt_.Scale(type="log" if log_y else "linear")).axis(
             **_powers(log_y)
         ),
@@ -65,6 +65,11 @@ def dots(
         )
     )
     return Figure.of(_panels(chart, alt_, panel, False), name=name, title=title, alt=alt, source=source)
+
+
+def _few(values: set[Any]) -> dict[str, Any]:
+    """Ticks at the values themselves where they are few."""
+    return {"values": sorted(values), "format": "~r"} if len(values) <= 8 else {}
 
 
 def _powers(log: bool) -> dict[str, Any]:

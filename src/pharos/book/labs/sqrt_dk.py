@@ -39,7 +39,7 @@ def sqrt_dk(setting: Setting, progress: Progress) -> Outcome:
     columns = ("d_k", "variance", "scaled", "entropy", "entropy_scaled", "slope", "slope_scaled")
     rows = tuple((w, *(median(of[name]) for name in columns[1:])) for w, of in found.items())
     points = [
-        {"d_k": w, "share of the largest": median(of[key]), "scores": what, "of": of_what}
+        {"d_k": w, "over that of equal weights": median(of[key]), "scores": what, "of": of_what}
         for w, of in found.items()
         for what, ends in (("as they are", ""), ("over root d_k", "_scaled"))
         for of_what, key in (("entropy", f"entropy{ends}"), ("slope of softmax", f"slope{ends}"))
@@ -62,7 +62,8 @@ def sqrt_dk(setting: Setting, progress: Progress) -> Outcome:
         "the median "
         "query; medians over seeds",
         figure=lines(
-            points, "d_k", "share of the largest", "scores", name=NAME, log_x=True, points=True, panel="of",
+            points, "d_k", "over that of equal weights", "scores", name=NAME, log_x=True,
+            points=True, panel="of", own_y=True,
             title="Softmax saturates where scores are not scaled",
             alt="Entropy of attention weights and gradient of softmax over d_k from 16 to 1024: without the "
             "scale both fall towards nought, with it they stay level",
