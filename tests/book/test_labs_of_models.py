@@ -261,6 +261,7 @@ class TestNormalisation:
     def test_verdicts_turn_with_the_data(self):
         from pharos.book.labs.normalisation import (
             of_batches,
+            of_both,
             of_bounds,
             of_dependence,
             of_formula,
@@ -289,6 +290,9 @@ class TestNormalisation:
         assert of_batches(level | {2: [0.5]}, level) == "partly"
         assert of_batches(level | {8: [0.5]}, level) == "agrees"
         assert of_batches(level | {8: [0.5]}, level | {8: [0.5]}) == "partly"
+        assert of_both("agrees", "agrees") == "agrees"
+        assert of_both("contradicts", "partly") == of_both("contradicts", "agrees") == "partly"
+        assert of_both("cannot tell", "agrees") == "cannot tell"
         assert of_saving(0.4, [(0.3, 0.01)]) == "agrees"
         assert of_saving(0.4, [(0.3, 0.2)]) == "cannot tell"
         assert of_saving(0.4, [(-0.9, 0.01)]) == "partly"
