@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pharos.quantity.errors import PharosError as PharosError
     from pharos.testing import assert_contract as assert_contract
 
-__version__ = "0.1.0"
+from pharos.quantity.version import __version__ as __version__
 
 _NAMES = {
     **dict.fromkeys(

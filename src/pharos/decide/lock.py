@@ -76,7 +76,7 @@ def read_lock(path: str | Path) -> Lock:
 
 def locked(verdicts: list[Verdict], path: Path, old: Lock | None = None) -> str:
     """The text of a lock file: these verdicts, and what an older lock says of other contracts."""
-    from pharos import __version__
+    from pharos.quantity.version import __version__
 
     contracts = {} if old is None else {key: c.model_dump() for key, c in old.contracts.items()}
     for verdict in verdicts:

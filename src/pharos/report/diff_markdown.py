@@ -170,7 +170,7 @@ def _operators(diff: Diff, rows: int) -> str:
 
 
 def _foot(review: Review) -> str:
-    from pharos import __version__
+    from pharos.quantity.version import __version__
 
     parts = [f"Pharos {__version__}"]
     if review.base:

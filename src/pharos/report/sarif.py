@@ -19,7 +19,7 @@ def sarif(remarks: list[Remark], prefix: str = "") -> dict[str, Any]:
     Args:
         prefix: the current folder inside the repository, which files are told from.
     """
-    from pharos import __version__
+    from pharos.quantity.version import __version__
 
     used = [rule for rule in RULES if any(r.rule == rule for r in remarks)]
     return {
