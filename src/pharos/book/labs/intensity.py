@@ -23,7 +23,7 @@ COLD = 800_000_000
 # Side of the product that gives the peak, bytes of the array that gives the bandwidth.
 SQUARE, STREAM = 1536, 800_000_000
 # Fewer FLOPs first: what the chapter compares, and two more pairs of the catalogue.
-PAIRS = (("mobilenet_v2", "resnet50"), ("efficientnet_b0", "resnet18"), ("densenet121", "resnet50"))
+PAIRS = (("mobilenet_v2", "resnet50"), ("efficientnet_b0", "resnet18"), ("efficientnet_b0", "squeezenet1_0"))
 TINY = (("mobilenet_vww", "resnet8"),)
 RUNTIMES = ("eager", "onnxruntime")
 
