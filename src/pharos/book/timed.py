@@ -91,8 +91,8 @@ def power(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 @contextmanager
-def threads(count: int = 1) -> Iterator[Any]:
-    """PyTorch, held to some threads and taking no gradients.
+def threads(count: int = 1, *, trains: bool = False) -> Iterator[Any]:
+    """PyTorch, held to some threads and taking no gradients unless it `trains`.
 
     Raises:
         InputError: it is not installed.
@@ -104,7 +104,7 @@ def threads(count: int = 1) -> Iterator[Any]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(not trains):
             yield torch
     finally:
         torch.set_num_threads(before)

@@ -15,10 +15,10 @@ from pharos.report.labs import Agreement, Check, Finding, Outcome
 
 NAME = "kv-cache"
 SIZES = Decoder(layers=4, hidden_size=512, heads=8, kv_heads=8, head_dim=64, ffn_size=1536, vocabulary=4096,
-                max_context=4096)  # fmt: skip
+                max_context=2048)  # fmt: skip
 LITTLE = replace(SIZES, layers=2, hidden_size=64, heads=4, kv_heads=2, head_dim=16, ffn_size=96,
                  vocabulary=256)  # fmt: skip
-PLACES, FEW = (64, 128, 256, 512, 1024, 2048), (16, 32)
+PLACES, FEW = (64, 128, 256, 512, 1024), (16, 32)
 WINDOW = 256
 # Tokens of the prompt and tokens generated, where results are compared.
 PROMPT, GENERATED = 12, 12
