@@ -15,13 +15,14 @@ model is predicted again with the change made, so a gain is never a rule of thum
 not show is told as such.
 
 - *error*: it cannot work as it stands. *warning*: it loses {much:.0%} of a step or of the memory. *note*: worth knowing.
+- The last column names the lab that shows, on the machine at hand, that the effect is real, or why none can.
 - Where the network does not fit, advice on speed is withheld until it does.
 - A rule that needs to know something of your data, training or deployment is silent until you state it.
 - `pharos check` ends with the worst finding in a line where there is an error or a warning, `pharos show --on MACHINE`
   likewise, and `--json` of both has all of them; rules that search the catalogue run in `advise` alone.
 
-| rule | applies when | costs | remedy | asks for |
-|---|---|---|---|---|
+| rule | applies when | costs | remedy | asks for | seen in |
+|---|---|---|---|---|---|
 """
 FOOT = """
 Where the conditions come from:
@@ -49,7 +50,8 @@ def page() -> str:
     rows = []
     for name, rule in rules().items():
         asks = ", ".join(f"`{OPTIONS[n]}`" for n in rule.needs)
-        rows.append(f"| {name} | {rule.when} | {rule.costs} | {rule.remedy} | {asks} |")
+        seen = f"`pharos lab {rule.lab}`" if rule.lab else f"no lab: {rule.no_lab}"
+        rows.append(f"| {name} | {rule.when} | {rule.costs} | {rule.remedy} | {asks} | {seen} |")
     sources = [f"- {name}: {rule.source}" for name, rule in rules().items()]
     return HEAD.format(much=MUCH) + "\n".join(rows) + "\n" + FOOT + "\n".join(sources) + "\n" + WHY
 

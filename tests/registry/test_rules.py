@@ -6,6 +6,7 @@ import math
 import pytest
 from decide.rules.cases import CASES
 
+from pharos.book.lab import labs
 from pharos.decide.advice import SEVERITIES, rules, stated_enough
 from pharos.report.advice import costs, finding_row, gained
 
@@ -66,6 +67,13 @@ def test_a_rule_says_what_it_is(name):
     assert rule.remedy
     assert rule.source
     assert rule.module.startswith("pharos.decide.rules.")
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_has_a_lab_that_shows_it_or_says_why_none_can(name):
+    rule = RULES[name]
+    assert bool(rule.lab) != bool(rule.no_lab)
+    assert not rule.lab or rule.lab in labs()
 
 
 def test_one_rule_a_file():

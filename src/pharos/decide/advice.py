@@ -135,6 +135,8 @@ class Rule:
     Args:
         when, costs, remedy: in words, for the page of rules.
         source: where condition and constants come from.
+        lab: of the textbook that shows on this machine that the effect is real; "" where none can.
+        no_lab: why none can.
         needs: fields of `Stated` without which it is silent.
         searches: it predicts models of the catalogue, which takes a while.
         of_speed: it is withheld where the network does not fit, until it does.
@@ -146,6 +148,8 @@ class Rule:
     costs: str
     remedy: str
     source: str
+    lab: str = ""
+    no_lab: str = ""
     needs: tuple[str, ...] = ()
     searches: bool = False
     of_speed: bool = False
@@ -157,8 +161,8 @@ _ROOM = "pharos.decide.rules"
 
 
 def rule(
-    name: str, *, when: str, costs: str, remedy: str, source: str, needs: tuple[str, ...] = (),
-    searches: bool = False, of_speed: bool = False,
+    name: str, *, when: str, costs: str, remedy: str, source: str, lab: str = "", no_lab: str = "",
+    needs: tuple[str, ...] = (), searches: bool = False, of_speed: bool = False,
 ) -> "Callable[[Callable[[Case], Iterable[Finding]]], Callable[[Case], Iterable[Finding]]]":  # fmt: skip
     """Registers an advice rule; one a file of `decide/rules/`."""
 
@@ -166,8 +170,8 @@ def rule(
         if name in RULES:
             raise ValueError(f"advice rule {name} is registered twice")
         RULES[name] = Rule(
-            name=name, find=find, when=when, costs=costs, remedy=remedy, source=source, needs=needs,
-            searches=searches, of_speed=of_speed, module=find.__module__,
+            name=name, find=find, when=when, costs=costs, remedy=remedy, source=source, lab=lab,
+            no_lab=no_lab, needs=needs, searches=searches, of_speed=of_speed, module=find.__module__,
         )  # fmt: skip
         return find
 

@@ -39,7 +39,14 @@ def finding_row(finding: Finding) -> dict[str, Any]:
             "energy_J": None if gain.energy_J is None else list(gain.energy_J),
             "evidence": [evidence_row(e) for e in gain.known],
         },
+        "lab": lab_of(finding) or None,
     }  # fmt: skip
+
+
+def lab_of(finding: Finding) -> str:
+    """The lab that shows the effect on this machine; "" where none can."""
+    rule = rules().get(finding.rule)
+    return "" if rule is None else rule.lab
 
 
 def advice_row(case: Case, found: list[Finding]) -> dict[str, Any]:
@@ -144,6 +151,8 @@ def print_advice(console: Console, case: Case, found: list[Finding]) -> None:
         if finding.gain is not None:
             known = finding.gain.known[0].kind.value if finding.gain.known else "counted"
             pair(console, "gain", f"{gained(finding.gain)}  [{known}]")
+        if lab := lab_of(finding):
+            pair(console, "see it", f"pharos lab {lab}")
     withheld = _withheld(case)
     silent = [r for r in rules().values() if not stated_enough(r, case.stated)]
     options = sorted({OPTIONS[need] for r in silent for need in r.needs})

@@ -27,6 +27,7 @@ TABLES, TABLE = (2**19, 2**23, 2**27, 2**30), 2**30
 READ = 2**23
 IN_A_ROW, BY_LINES, BY_PAGES, RANDOM = "in a row", "a line apart", "a page apart", "at random"
 ZIPF = 1.05
+TOGETHER, ALTERNATING = "one kind first", "kinds in turn"
 # Bytes of a buffer that is moved between processes, and of one that is all latency.
 BUFFER, SHORT, ROUNDS = 4_000_000, 4_000, 30
 MOVES = {"broadcast": "tree", "scatter": "tree", "gather": "tree", "all-reduce": "ring"}
@@ -50,6 +51,7 @@ def access_patterns(setting: Setting, progress: Progress) -> Outcome:
         for name, width in WIDTHS.items():
             calls = reads(torch, flat.view(-1, width), read, setting.seed)
             patterns[name] = timed(calls, 5.0, small=small)
+        turns = timed(taken_in_turn(torch, cache_of(here()), small), 2.0, small=small)
         progress(1, steps, "growing tables")
         grown, shares = {}, []
         for size in sizes:
@@ -74,6 +76,8 @@ def access_patterns(setting: Setting, progress: Progress) -> Outcome:
     ]  # fmt: skip
     rows_ += [(f"{kind} ids", f"{size / 2**20:g} MiB", read, 1e6 * t.median, read / t.median / 1e9)
               for size, by in grown.items() for kind, t in by.items()]  # fmt: skip
+    both = 8 * (2**16 if small else 3 * cache_of(here()) // 4)
+    rows_ += [(order, "two sets", both, 1e6 * t.median, both / t.median / 1e9) for order, t in turns.items()]
     rows_ += [(name, f"{n} processes", sent[name], 1e6 * median(slowest[name]),
                sent[name] / median(slowest[name]) / 1e9) for name in planned(n)]  # fmt: skip
     progress(steps, steps, "done")
@@ -91,12 +95,35 @@ def access_patterns(setting: Setting, progress: Progress) -> Outcome:
                   holds=all(one["right"] for one in moved)),
             Check(what="bytes sent are the planner's", found="exactly" if exact else "not so", holds=exact),
         ),
-        findings=findings(patterns, grown, slowest, n, read, here()),
+        findings=findings(patterns, grown, turns, slowest, n, read, here()),
         note="us: of a call, medians; GB_per_s: of the bytes that are wanted, not of whole cache lines; of "
         "processes: all bytes sent, the slowest process",
         figure=picture(grown, read),
         data={"exact": exact, "seconds": {k: median(v) for k, v in slowest.items()}},
     )  # fmt: skip
+
+
+def cache_of(machine: Any) -> int:
+    """Bytes of a core's own cache, 1 MiB where the system does not say."""
+    return machine.caches.get("L2", 0) // max(machine.cores, 1) or 2**20
+
+
+def taken_in_turn(torch: Any, cache: int, small: bool) -> dict[str, Callable[[], Any]]:
+    """Sums over two sets of values, three quarters of a cache each: four times one and then the other, or in
+    turn, as blocks of two kinds do that follow each other in a network."""
+    sets = [torch.zeros((2**16 if small else 3 * cache // 4) // 4) for _ in range(2)]
+
+    def together() -> None:
+        for values in sets:
+            for _ in range(4):
+                values.sum()
+
+    def alternating() -> None:
+        for _ in range(4):
+            for values in sets:
+                values.sum()
+
+    return {TOGETHER: together, ALTERNATING: alternating}
 
 
 def by_loops(torch: Any, seed: int) -> float:
@@ -284,7 +311,7 @@ def ranking(lines: dict[str, Timing]) -> Agreement:
 
 
 def findings(
-    patterns: dict[str, dict[str, Timing]], grown: dict[int, dict[str, Timing]],
+    patterns: dict[str, dict[str, Timing]], grown: dict[int, dict[str, Timing]], turns: dict[str, Timing],
     slowest: dict[str, list[float]], n: int, read: int, machine: Any,
 ) -> tuple[Finding, ...]:  # fmt: skip
     """What the chapter expects beside what came out."""
@@ -300,6 +327,7 @@ def findings(
         Timing(tuple(slowest["reduce, chain, short"])), Timing(tuple(slowest["reduce, tree, short"]))
     )
     rounds = (n - 1).bit_length()
+    flushed = ratio(turns[ALTERNATING], turns[TOGETHER])
     return (
         Finding(
             expected="reads in a row are fastest, strided ones slower, random ones slowest",
@@ -326,6 +354,12 @@ def findings(
             f"{low / 2**20:g} MiB; in the large table ids by Zipf's law are {kept} times as fast",
             agreement=every([above(uniform, 2.0), below_two(kept)]), section="1.7",
             claims=("sc-random-access",),
+        ),
+        Finding(
+            expected="blocks of different kinds that alternate push each other's data out of the cache",
+            found=f"two sets of three quarters of a core's own cache, read in turn, take {flushed} times as "
+            "long as one after the other",
+            agreement=above(flushed, 1.1), section="1.11",
         ),
         Finding(
             expected="a tree of reductions takes O(log n) rounds instead of O(n)",

@@ -113,8 +113,9 @@ def findings(
         Finding(
             expected="sizes off the multiple of the unit that multiplies are slower",
             found="a FLOP takes, one beyond it, "
-            + ", ".join(f"{s.value:.3g} times as long at {b + 1} in {d}" for (d, b), s in beyond.items())
-            + "; at most " + ", ".join(f"{s} times in {d}" for d, s in worst.items()),
+            + "; ".join(", ".join(f"{s.value:.3g} at {b + 1}" for (d, b), s in beyond.items() if d == dtype)
+                        + f" times as long in {dtype}" for dtype in DTYPES)
+            + "; one off it at most " + ", ".join(f"{s} in {d}" for d, s in worst.items()),
             agreement=slower([*beyond.values(), *under.values()]), section="1.2",
         ),
         Finding(

@@ -29,9 +29,8 @@ WORSE = 2.0
 
 
 @lab(NAME, "a 3x3 convolution by loops, directly, by patches and by Winograd: time, scratch, traffic, error",
-     claims=("im2col-equals-conv", "fn30-im2col-2x", "s110-im2col-double", "energy-im2col-double",
-             "sc-im2col-9x", "im2col-5-10x-cpu", "winograd-2p25", "fn35-winograd-fp16",
-             "listing4-seven-loops"))  # fmt: skip
+     claims=("im2col-equals-conv", "fn30-im2col-2x", "s110-im2col-double", "sc-im2col-9x",
+             "im2col-5-10x-cpu", "winograd-2p25", "fn35-winograd-fp16"))  # fmt: skip
 def convolution_algorithms(setting: Setting, progress: Progress) -> Outcome:
     """Ways of one operator on the same tensors, on one core."""
     layers = FEW if setting.small else LAYERS

@@ -47,7 +47,7 @@ SLACK = 0.02
 
 @lab(NAME, "memory and time of attention with the context: stored scores, tiled, within a window",
      claims=("fn18-n-to-1", "fn19-softmax-forces-nxn", "attention-memory-bound", "fn36-flash-2-4x",
-             "fn36-n2-to-n", "sc-projections-not-main", "sc-longctx-fix", "def15-flash-recompute",
+             "fn36-n2-to-n", "sc-projections-not-main", "sc-longctx-fix",
              "sum-quadratic-permanent"))  # fmt: skip
 def quadratic_wall(setting: Setting, progress: Progress) -> Outcome:
     """Allocations are PyTorch's own count; times are of one core, forms in turn at each length."""

@@ -21,6 +21,7 @@ FROM, LOST, NAMED = 0.05, 0.005, 4
     costs="seconds that the same products take longer than padded ones, or that go to padding; 0.5% "
     "of a step at least",
     remedy="pad the sizes to the next multiple",
+    lab="alignment",
     source="NVIDIA, Matrix Multiplication Background; the machine's alignment rule in the catalogue",
     of_speed=True,
 )

@@ -28,6 +28,7 @@ FROM, NAMED = 0.05, 4
     costs="relative error of a channel's variance in training; seconds of the norms' own kernels at "
     "inference",
     remedy="group norm in training; a runtime that folds batch norm into the layer before it at inference",
+    lab="normalisation",
     source=SOURCE,
 )
 def find(case: Case) -> Iterator[Finding]:

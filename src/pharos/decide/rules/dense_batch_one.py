@@ -19,6 +19,7 @@ NAMED = 4
     "for longer than they are multiplied",
     costs="seconds that weights stream, each for one multiplication",
     remedy="a batch as large as a step barely takes longer for; where there is one sample, narrower weights",
+    lab="intensity",
     source="Williams et al. 2009: a matrix times a vector has 2 FLOPs a weight, whatever its size",
     of_speed=True,
 )

@@ -17,6 +17,7 @@ SOURCE = "He et al. 2015, arXiv:1512.03385: 34 plain layers, normalised as they 
     when="more than 20 layers with weights follow each other with no addition or concatenation around them",
     costs="seconds of the layers beyond the 20th, which training such a network does not repay",
     remedy="an addition around every two layers of one shape",
+    lab="gradient-flow",
     source=SOURCE,
 )
 def find(case: Case) -> Iterator[Finding]:

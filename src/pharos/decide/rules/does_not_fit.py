@@ -12,6 +12,7 @@ from pharos.decide.rules.trained_elsewhere import gap
     costs="bytes beyond the machine's memory",
     remedy="the widest type in which it fits; where none does, how many times smaller the network "
     "must become",
+    no_lab="bytes against a capacity: there is nothing to time",
     source="counted weights, activations and caches; the machine's capacity in the catalogue",
 )
 def find(case: Case) -> Iterator[Finding]:

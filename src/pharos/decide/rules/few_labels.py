@@ -27,6 +27,7 @@ STATED = assumed("as stated")
     "fewer",
     remedy="a convolutional network of the catalogue with the same inputs and outputs, or a "
     "pretrained network",
+    lab="learnability",
     source=f"{VIT}; {MEMORISES}",
     needs=("labels",),
     searches=True,

@@ -18,6 +18,7 @@ FASTER = 1.1
     "in less time",
     costs="seconds of a step beyond the other network's",
     remedy="take the other network, if its accuracy will do",
+    lab="intensity",
     source="Ma et al. 2018, arXiv:1807.11164: FLOPs alone do not tell speed",
     searches=True,
     of_speed=True,

@@ -26,6 +26,7 @@ CACHE = assumed("a cache that keeps what was used last, all of it this network's
     "out by the bytes of another kind in between",
     costs="bytes that come from memory again, and the seconds of reading them",
     remedy="keep blocks of one kind together, so that they change once",
+    lab="access-patterns",
     source="reuse distances over the operators' tensors (Mattson et al. 1970), cache size of the catalogue",
     of_speed=True,
 )

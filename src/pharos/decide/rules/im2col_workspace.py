@@ -16,6 +16,7 @@ NAMED = 4
     "is not stated, the matrix would not fit beside the rest",
     costs="bytes of the largest matrix of patches, kernel positions / stride^2 times the input",
     remedy="a direct convolution, or one that unfolds a tile at a time",
+    lab="convolution-algorithms",
     source="Chellapilla et al. 2006; counted from the convolution's shapes",
 )
 def find(case: Case) -> Iterator[Finding]:

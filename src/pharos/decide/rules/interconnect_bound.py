@@ -19,6 +19,7 @@ FROM = 0.2
     when="every layer divided among the stated devices (tensor parallel) leaves 20% of a step to the network",
     costs="seconds of a step in which devices wait for the network",
     remedy="the layout that predicts fastest of all legal ones on the same devices",
+    lab="tensor-parallel",
     source="Shoeybi et al. 2019, arXiv:1909.08053; collectives fitted by link",
     needs=("devices",),
     of_speed=True,

@@ -21,6 +21,7 @@ NEAR = 0.02
     remedy="budget for decoding: 2 (keys and values) x layers x KV heads x head_dim x tokens x "
     "bytes; narrower "
     "types or fewer KV heads make it smaller",
+    lab="kv-cache",
     source="Pope et al. 2022, arXiv:2211.05102, section 2; counted from the decode graph's state",
 )
 def find(case: Case) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ NAMED = 4
     when="the range over which data depend is stated, and attention sees at least twice as far",
     costs="seconds and bytes of pairs that do not depend on each other",
     remedy="attention within a window of that range, or a convolution over it",
+    lab="quadratic-wall",
     source="Beltagy et al. 2020, arXiv:2004.05150: pairs grow with the window, not with the context squared",
     needs=("data_range",),
     of_speed=True,

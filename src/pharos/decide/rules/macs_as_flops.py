@@ -16,6 +16,7 @@ STATED = assumed("as stated")
     when="the FLOPs stated are the counted MACs to 5%, per sample or per step",
     costs="seconds at the machine's peak that a plan by that figure leaves out",
     remedy="plan with 2 FLOPs a MAC, as this machine's peak is told",
+    no_lab="a question of units: there is nothing to time",
     source="1 MAC = 2 FLOPs; most papers on vision print MACs as FLOPs",
     needs=("flops",),
 )

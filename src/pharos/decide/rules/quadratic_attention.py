@@ -19,6 +19,7 @@ NAMED = 4
     "results together",
     costs="bytes of scores, which grow with the square of the context, and the seconds to move them",
     remedy="a tiled kernel with an online softmax, which never stores them",
+    lab="quadratic-wall",
     source="Dao et al. 2022, arXiv:2205.14135",
 )
 def find(case: Case) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ NAMED = 4
     costs="seconds in steps that wait for each other",
     remedy="more sequences at once; more devices cannot shorten one sequence, nor can a smaller "
     "share of the batch",
+    lab="recurrence",
     source="Amdahl 1967: T steps in a row take T latencies; the operator's own parallel width and depth",
     of_speed=True,
 )

@@ -19,6 +19,7 @@ NAMED = 4
     when="activations are fp16 and the largest score to be expected is above ln 65504 = 11.1",
     costs="seconds of the type that holds such scores",
     remedy="scale scores by 1 / sqrt(head_dim), or compute them in bf16 or fp32",
+    lab="sqrt-dk",
     source="Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1: a dot product of d unit entries "
     "has variance d; "
     "the largest of n normal numbers is about sqrt(2 ln n) deviations out",

@@ -16,6 +16,7 @@ KINDS = ("embedding", "embedding_bag")
     costs="bytes beyond the machine's memory",
     remedy="tables divided among as many devices as hold them, with an all-to-all of what is looked up; or "
     "narrower rows",
+    lab="sharded-embedding",
     source="Naumov et al. 2019, arXiv:1906.00091; counted from the tables' shapes",
 )
 def find(case: Case) -> Iterator[Finding]:

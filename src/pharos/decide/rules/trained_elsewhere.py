@@ -19,6 +19,7 @@ STATED = assumed("as stated")
     costs="bytes beyond the machine's memory",
     remedy="the widest type in which it fits; where none does, how many times smaller the network "
     "must become",
+    no_lab="two capacities against each other: there is nothing to time",
     source="the ratio of both memories, and the memory of the estimate in narrower types",
     needs=("trained_on_bytes",),
 )

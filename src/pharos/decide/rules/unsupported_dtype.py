@@ -15,6 +15,7 @@ TYPES = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8")
     when="the catalogue knows no rate of the machine for the type that products are computed in",
     costs="seconds beyond the fastest type that it has a rate for",
     remedy="the fastest type that the machine has a rate for, at most as wide as fits",
+    no_lab="which types a machine has no units for is its own; a processor may have them for all",
     source="peaks of the catalogue; an unknown rate may be one that nobody published, or hardware "
     "that lacks it",
     of_speed=True,
