@@ -145,6 +145,17 @@ def test_a_window_is_what_a_mask_says():
     torch.testing.assert_close(found, scores.softmax(-1) @ v)
 
 
+def test_sparse_attention_by_hand(outcomes):
+    n, found = 128, outcomes["quadratic-wall"].data["sparse"]
+    full = n * (n + 1) / 2
+    assert found["window"]["macs_share"] == pytest.approx(sum(min(i, 64) for i in range(1, n + 1)) / full)
+    strided = sum(1 for p in range(n) for s in range(p + 1) if p - s < 32 or (p - s) % 32 == 0)
+    assert found["strided"]["macs_share"] == pytest.approx(strided / full)
+    # of 128 keys 64 are left, and are made by products with a 64 x 128 matrix, of keys and of values
+    assert found["low rank"]["macs_share"] == pytest.approx(1 / 2 + 1 / 2)
+    assert all(one["error"] > 0 for name, one in found.items() if name != "blocks")
+
+
 def test_verdicts_on_attention():
     crossed = {f"{f} beyond {p}": n for f in ("stored", "tiled")
                for p, n in (("projections", 500.0), ("projections and feed-forward", 1600.0))}  # fmt: skip

@@ -24,6 +24,7 @@ def test_advise_is_told_in_eighty_columns():
     text = run("advise", "gpt2-xl", "--on", "a100-sxm-80gb", "-p", "fp16", "--decode", "--context", "1024")
     assert "dense-at-batch-1" in text
     assert "not asked" in text
+    assert "see it      pharos lab intensity" in text
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
@@ -35,6 +36,8 @@ def test_advise_as_json():
     assert all(e["kind"] for f in row["findings"] for e in f["evidence"])
     assert "matrix-alignment" in row["withheld"]
     assert row["not_asked"]["weak-bias-few-labels"] == ["labels"]
+    labs = {f["rule"]: f["lab"] for f in row["findings"]}
+    assert labs == {"does-not-fit": None, "tables-beyond-device": "sharded-embedding"}
 
 
 def test_advise_takes_what_is_stated():

@@ -204,7 +204,7 @@ def picture(rows: Sequence[tuple[Any, ...]]) -> Any:
         def panel(y: str, title: str) -> Any:
             return alt.Chart(alt.Data(values=data)).mark_line(point=True).encode(
                 x=x, y=alt.Y(f"{y}:Q", scale=alt.Scale(type="log"), title=title),
-                color=alt.Color("family:N", title=None, legend=alt.Legend(orient="top")),
+                color=alt.Color("family:N", title=None, sort=list(NETWORKS), legend=alt.Legend(orient="top")),
                 tooltip=["family:N", "batch:Q", alt.Tooltip(f"{y}:Q", format=".3g")],
             ).properties(width=250, height=260)  # fmt: skip
 

@@ -40,6 +40,7 @@ def convolution_algorithms(setting: Setting, progress: Progress) -> Outcome:
         progress(0, steps, "seven loops")
         apart, exact, per_mac = by_loops(setting.seed)
         rows, found, errors = [], [], []
+        looped: dict[str, Any] = {}
         for i, (channels, side) in enumerate(layers):
             progress(i + 1, steps, f"{channels} channels of {side} x {side}")
             x, weight = torch.randn(1, channels, side, side), torch.randn(channels, channels, 3, 3) / 3

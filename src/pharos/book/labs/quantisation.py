@@ -238,7 +238,7 @@ def lost(one: Quantised) -> Span:
 
 
 def little_lost(found: dict[str, Quantised]) -> Agreement:
-    """Of "with minimal loss": accuracy falls by `LITTLE_LOSS` at most, in all networks, in some or in none."""
+    """Of "with minimal loss": accuracy falls by `LITTLE_LOSS` at most, in all, some or none."""
     return every([below(lost(q), LITTLE_LOSS) for q in found.values()])
 
 
