@@ -96,6 +96,14 @@ def test_its_picture_is_a_vega_lite_chart(outcomes, name):
     assert json.dumps(figure.themed(), allow_nan=False)
 
 
+@pytest.mark.parametrize("name", ["kv-cache", "energy"])
+def test_the_same_seed_gives_the_same_but_for_times(outcomes, name):
+    first, again = outcomes[name], run_lab(name, seed=1, small=True)
+    kept = [i for i, column in enumerate(first.columns) if column != "ms"]
+    assert [[r[i] for i in kept] for r in again.rows] == [[r[i] for i in kept] for r in first.rows]
+    assert again.checks == first.checks
+
+
 def test_a_ratio_is_of_rounds():
     slow, fast = Timing((2.0, 4.0, 8.0)), Timing((1.0, 2.0, 4.0))
     # the machine got four times slower, the ratio stayed
