@@ -194,9 +194,13 @@ def test_convolutions_by_hand(outcomes):
 
 def test_verdicts_on_convolutions():
     even = {"direct": 1e-4, "im2col": 1e-4, "winograd2": 1.5e-4, "winograd4": 1.9e-4}
-    worse = even | {"winograd2": 1e-3, "winograd4": 1e-2}
+    worse, useless = (
+        even | {"winograd2": 1e-3, "winograd4": 9e-3},
+        even | {"winograd2": 2e-2, "winograd4": math.nan},
+    )
     assert convolution_algorithms.unsuitable(even, even) == "contradicts"
-    assert convolution_algorithms.unsuitable(worse, worse) == "agrees"
+    assert convolution_algorithms.unsuitable(worse, worse) == "partly"
+    assert convolution_algorithms.unsuitable(even, useless) == "agrees"
     assert convolution_algorithms.unsuitable(even, even | {"winograd4": math.nan}) == "partly"
     assert convolution_algorithms.doubling([2.1]) == "agrees"
     assert convolution_algorithms.doubling([9.0, 2.0]) == "contradicts"
