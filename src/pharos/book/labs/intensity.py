@@ -20,8 +20,8 @@ WIDTH, BATCHES = 2048, (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # Bytes of copies that are used in turn, so that each comes from memory: more than the largest last cache
 # in common use.
 COLD = 600_000_000
-# Side of the product that gives the peak, bytes of the array that gives the bandwidth.
-SQUARE, STREAM = 1536, 600_000_000
+# Side of the product that gives the peak, bytes that are read at once for the bandwidth.
+SQUARE, PIECE = 768, 16_000_000
 # Fewer FLOPs first: what the chapter compares, and two more pairs of the catalogue.
 PAIRS = (("mobilenet_v2", "resnet50"), ("efficientnet_b0", "resnet18"), ("efficientnet_b0", "squeezenet1_0"))
 TINY = (("mobilenet_vww", "resnet8"),)
@@ -56,11 +56,14 @@ def intensity(setting: Setting, progress: Progress) -> Outcome:
         progress(1, steps, "kinds of convolution")
         convs = convolutions(small)
         kinds = timed(cold(torch, convs, small) | roofs, 8.0, small=small)
-        peak, bandwidth = (sizes[n] / min(t[n].best for t in (dense, kinds)) for n in roofs)
         asked = {f"dense, batch {b}": (count(chain((b, width), Linear(width, width, False))), dense[str(b)])
                  for b in batches} | {
             n: (count(chain(shape, op)), kinds[n]) for n, (shape, op) in convs.items()
         }  # fmt: skip
+        best = {n: sizes[n] / min(t[n].best for t in (dense, kinds)) for n in roofs}
+        # the most that any product reached
+        peak = max(best["product"], *(float(c.flops) / t.best for c, t in asked.values()))
+        bandwidth = best["read"]
         rows = [point(n, counts, timing, peak, bandwidth) for n, (counts, timing) in asked.items()]
         # of the best runs, as the roof is
         over = max(point(n, c, Timing((t.best,)), peak, bandwidth)[4] for n, (c, t) in asked.items())
@@ -97,12 +100,16 @@ def intensity(setting: Setting, progress: Progress) -> Outcome:
 
 
 def roof_calls(torch: Any, small: bool) -> tuple[dict[str, Callable[[], Any]], dict[str, float]]:
-    """A large product of matrices and the reading of a large array, and the FLOP and the bytes of them."""
-    side, size = (256, 4_000_000) if small else (SQUARE, STREAM)
+    """A product of matrices and the reading of the next piece of a large array, the FLOP and bytes of them.
+
+    Both are as short as the calls beside them, so that their best are as likely free of interruptions.
+    """
+    side, piece = (256, 1_000_000) if small else (SQUARE, PIECE)
     a, b, out = (torch.randn(side, side) for _ in range(3))
-    stream = torch.zeros(size // 4)
-    calls = {"product": partial(torch.mm, a, b, out=out), "read": stream.sum}
-    return calls, {"product": 2.0 * side**3, "read": float(stream.nbytes)}
+    pieces = torch.zeros(4 if small else COLD // piece, piece // 4)
+    turn = cycle(pieces)
+    calls = {"product": partial(torch.mm, a, b, out=out), "read": lambda: next(turn).sum()}
+    return calls, {"product": 2.0 * side**3, "read": float(piece)}
 
 
 def cold(
@@ -257,10 +264,8 @@ def slower_told(pair: tuple[str, str], by: dict[str, dict[str, Timing]]) -> str:
 
 def picture(rows: Sequence[tuple[Any, ...]], peak: float, bandwidth: float) -> Any:
     """The roofline with every row as a point."""
-    kinds = {True: "dense, by batch"}
-    data = [{"operation": r[0], "x": r[1], "y": r[2], "share": r[4],
-             "kind": kinds.get(r[0].startswith("dense,"), "convolution" if " " in r[0] or r[0] == "pointwise"
-                               else "network")} for r in rows]  # fmt: skip
+    dense = [{"operation": r[0], "x": r[1], "y": r[2]} for r in rows if r[0].startswith("dense,")]
+    others = [{"operation": r[0], "x": r[1], "y": r[2]} for r in rows if not r[0].startswith("dense,")]
     low, high = min(r[1] for r in rows) / 2, 2 * max(r[1] for r in rows)
     xs = sorted({low, min(max(peak / bandwidth, low), high), high})
     roofs = [{"x": x, "y": min(peak, bandwidth * x) / 1e9} for x in xs]
@@ -269,16 +274,16 @@ def picture(rows: Sequence[tuple[Any, ...]], peak: float, bandwidth: float) -> A
         x = alt.X("x:Q", scale=alt.Scale(type="log"), title="FLOP per byte")
         y = alt.Y("y:Q", scale=alt.Scale(type="log"), title="GFLOP/s")
         line = alt.Chart(alt.Data(values=roofs)).mark_line(color="#6E6E6E").encode(x=x, y=y)
-        base = alt.Chart(alt.Data(values=data)).encode(x=x, y=y)
-        points = base.mark_point().encode(
-            color=alt.Color("kind:N", title=None, legend=alt.Legend(orient="top")),
-            shape=alt.Shape("kind:N", title=None),
-            tooltip=["operation:N", alt.Tooltip("x:Q", format=".3g"), alt.Tooltip("y:Q", format=".3g")],
+        told = ["operation:N", alt.Tooltip("x:Q", format=".3g"), alt.Tooltip("y:Q", format=".3g")]
+        by_batch = alt.Chart(alt.Data(values=dense)).encode(x=x, y=y, tooltip=told)
+        ends = alt.Chart(alt.Data(values=[dense[0], dense[-1]])).encode(x=x, y=y, text="operation:N")
+        points = alt.Chart(alt.Data(values=others)).mark_point(size=90).encode(
+            x=x, y=y, color=alt.Color("operation:N", title=None, sort=None),
+            shape=alt.Shape("operation:N", title=None, sort=None), tooltip=told,
         )  # fmt: skip
-        # names of kinds of convolution to the right, of networks to the left, where they cover less
-        right = base.transform_filter("datum.kind == 'convolution'").mark_text(align="left", dx=7, dy=4)
-        left = base.transform_filter("datum.kind == 'network'").mark_text(align="right", dx=-7, dy=4)
-        return line + points + right.encode(text="operation:N") + left.encode(text="operation:N")
+        return (line + by_batch.mark_line(color="#6E6E6E", strokeDash=[2, 3])
+                + by_batch.mark_point(color="#6E6E6E", shape="square", size=30)
+                + ends.mark_text(align="center", dy=15) + points)  # fmt: skip
 
     return drawn(draw, name=NAME, title="The roofline of this machine",
                  alt=f"Operations under a roof of {bandwidth / 1e9:.3g} GB/s and {peak / 1e9:.3g} GFLOP/s.",
