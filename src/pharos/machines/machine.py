@@ -58,6 +58,7 @@ class Machine:
     memory_usable_bytes: Known
     bandwidth_bytes_per_s: Known
     cache_bytes: Known
+    cache_bandwidth_bytes_per_s: Known = field(default_factory=lambda: _missing("bandwidth of the cache"))
     flash_bytes: Known
     cores: Known
     core_kind: str | None = None
@@ -358,6 +359,9 @@ class _Reader:
                 "memory bandwidth", "B/s", "memory", "main", "bandwidth_bytes_per_s"
             ),
             cache_bytes=self.known("cache", "B", "memory", "cache", "capacity_bytes"),
+            cache_bandwidth_bytes_per_s=self.known(
+                "cache bandwidth", "B/s", "memory", "cache", "bandwidth_bytes_per_s"
+            ),
             flash_bytes=self.known("flash", "B", "memory", "flash", "bytes"),
             cores=self.known("cores", "1", "cores", "count"),
             core_kind=self.section("cores").get("kind"),

@@ -1,9 +1,11 @@
 """Figures: one description each, as Vega-Lite, drawn as SVG, PNG, HTML or JSON, in light or dark."""
 
 import json
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +27,45 @@ class Figure:
         name: for files and ids. title: over the picture.
         alt: what it shows, in words, for those who cannot see it.
         spec: Vega-Lite, as Altair writes it, without theme; data inside.
-        source: where its figures come from.
+        source: where its figures come from, in one line or several.
+        characters: draws it on a terminal so many columns wide; None where that would say little.
     """
 
     name: str
     title: str
     alt: str
     spec: Mapping[str, Any] = field(repr=False)
-    source: str = ""
+    source: str | list[str] = ""
+    characters: Callable[[int], str] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, chart: Any, *, name: str, title: str, alt: str, source: str = "") -> "Figure":
-        """A figure of an Altair chart."""
-        return cls(name=name, title=title, alt=alt, spec=chart.to_dict(), source=source)
+    def of(
+        cls, chart: Any, *, name: str, title: str, alt: str, source: "str | list[str]" = "",
+        data: Mapping[str, list[dict[str, Any]]] | None = None,
+        characters: Callable[[int], str] | None = None,
+    ) -> "Figure":  # fmt: skip
+        """A figure of an Altair chart; `data` are the rows of its named data."""
+        spec = chart.to_dict()
+        if data:
+            spec["datasets"] = {**spec.get("datasets", {}), **data}
+        return cls(name=name, title=title, alt=alt, spec=spec, source=source, characters=characters)
+
+    @property
+    def lines(self) -> list[str]:
+        """The source, line by line."""
+        return [self.source] if isinstance(self.source, str) and self.source else list(self.source)
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows behind it under one of its names of data."""
+        return list(self.spec["datasets"][name])
 
     def themed(self, dark: bool = False) -> dict[str, Any]:
         """The whole Vega-Lite specification, with title, words for readers of the screen and the theme."""
         spec = deepcopy(dict(self.spec))
         own = spec.get("config", {})
         title: dict[str, Any] = {"text": self.title}
-        if self.source:
-            title["subtitle"] = self.source
+        if self.lines:
+            title["subtitle"] = self.lines
         return {
             **spec, "title": title, "description": self.alt, "config": _merged(config(dark), own),
             "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
@@ -75,6 +95,15 @@ class Figure:
         """
         return _converter().vegalite_to_html(json.dumps(self.themed(dark)), bundle=True)
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """What a notebook shows: Vega-Lite where it draws that, a picture where not, words at least."""
+        made: dict[str, Any] = {"text/plain": f"{self.title}\n{self.alt}"}
+        made["application/vnd.vegalite.v6+json"] = self.themed()
+        if find_spec("vl_convert"):
+            made["image/png"] = b64encode(self.png()).decode()
+        kept = set(include or made) - set(exclude or ())
+        return {kind: data for kind, data in made.items() if kind in kept}
+
     def save(self, path: str | Path, dark: bool = False) -> Path:
         """Writes the picture in the form that the path's suffix names.
 
@@ -82,7 +111,7 @@ class Figure:
             InputError: a suffix that is none of .svg, .png, .html and .json, a folder that is not there, or
                 vl-convert is not installed.
         """
-        path = check_path(path)
+        path = form_of(path)
         match path.suffix.lower():
             case ".svg":
                 made = self.svg(dark).encode()
@@ -92,14 +121,18 @@ class Figure:
                 made = self.html(dark).encode()
             case _:
                 made = json.dumps(self.themed(dark), indent=1).encode()
-        partial = path.with_name(path.name + ".part")
-        partial.write_bytes(made)
-        partial.replace(path)
+        partial = path.with_name(f".{path.name}.part")
+        try:
+            partial.write_bytes(made)
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from None
         return path
 
 
-def check_path(path: str | Path) -> Path:
-    """The path of a figure that can be written.
+def form_of(path: str | Path) -> Path:
+    """A path that a figure can be saved to.
 
     Raises:
         InputError: a suffix that is none of .svg, .png, .html and .json, or a folder that is not there.
@@ -135,6 +168,9 @@ def config(dark: bool = False) -> dict[str, Any]:
         "text": {"color": ink, "fontSize": 11},
         "line": {"strokeWidth": 2}, "point": {"filled": True, "size": 60}, "bar": {"cornerRadiusEnd": 1},
         "rect": {"stroke": None},
+        # under words that lie on marks; words and lines that stand back; what holds something up
+        "style": {"halo": {"stroke": ground, "strokeWidth": 3, "strokeJoin": "round", "fill": ground},
+                  "quiet": {"color": quiet}, "ink": {"color": ink}, "rimmed": {"stroke": ground}},
     }  # fmt: skip
 
 
