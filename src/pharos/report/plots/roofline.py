@@ -8,6 +8,7 @@ from typing import Any
 from pharos.predict.estimate import Estimate
 from pharos.quantity.errors import InputError
 from pharos.quantity.units import fmt
+from pharos.report.characters import roofline as in_characters
 from pharos.report.drawing import Figure
 from pharos.report.marks import (
     CHARACTER,
@@ -72,6 +73,7 @@ def roofline(estimates: Sequence[Estimate]) -> Figure:
         _chart(frame, [short_machine(e.machine) for e in estimates], data, alone), name="roofline",
         title=_title(estimates), alt=_alt(estimates, dots, corners),
         source=_source(estimates, found, alone), data=data,
+        characters=lambda width: in_characters(data["points"], data["roofs"], whole, width),
     )  # fmt: skip
 
 
@@ -313,6 +315,9 @@ def _source(estimates: Sequence[Estimate], found: list[tuple[list[Point], float]
     first, told = estimates[0], ["area of a mark: its share of the time"]
     if any(p.share < SEEN for one, _ in found for p in one):
         told.append(f"marks below {SEEN:.1%} of it may lie outside")
+    tops = {r.machine: r.ops_per_s for e in estimates for r in roofs(e, alone=False) if r.flat}
+    if any(p.flops_per_s > 1.02 * tops[p.machine] for one, _ in found for p in one):
+        told.append("above a roof: fewer operations run than are counted (Winograd)")
     for e, (_, without) in zip(estimates, found, strict=True):
         part = without / float(e.latency.value or 1)
         if part > 0.02:
