@@ -77,6 +77,7 @@ class Training:
         peak_at: the operator it stands at, "backward of X", or "update".
         parts: bytes by kind at the peak.
         evidence: how the peak is known.
+        held: everything that is held, step by step.
     """
 
     forward: Work
@@ -93,6 +94,7 @@ class Training:
     peak_at: str
     parts: dict[str, Size] = field(default_factory=dict)
     evidence: Evidence = BY_RULE
+    held: Held | None = field(default=None, repr=False, compare=False)
 
     @property
     def work(self) -> Work:
@@ -155,7 +157,7 @@ def training(
         step.forward, step.backward, step.recomputed, update,
         {"forward": step.moved_forward, "backward": step.moved_backward,
          "recomputed": step.moved_again, "update": moved},
-        weights, master, gradients, state, step.saved, held.peak, held.peak_step, held.parts(),
+        weights, master, gradients, state, step.saved, held.peak, held.peak_step, held.parts(), held=held,
     )  # fmt: skip
 
 
@@ -170,6 +172,7 @@ def as_seen(step: Training, held: Held) -> Training:
         gradients=max(_of_kind(held, "gradients"), default=0), saved=live[max(ends - 1, 0)],
         peak=held.peak, peak_at=held.peak_step, parts=parts,
         evidence=counted(f"storages that a step of eager PyTorch holds, seen call by call on {held.device}"),
+        held=held,
     )  # fmt: skip
 
 

@@ -80,10 +80,6 @@ def _estimate(asked: Asked) -> Any:
     return predict(model.graph(asked.work), machine, asked.work, model=model.name, runtime=asked.runtime)
 
 
-def _graph(asked: Asked) -> Any:
-    return asked.model.graph(asked.work)
-
-
 def _count(asked: Asked) -> Any:
     """A count; where a machine is given an estimate, which has one."""
     from pharos.graph.count import count
@@ -133,9 +129,9 @@ def _sharding(asked: Asked) -> Any:
 
 
 def _training(asked: Asked) -> Any:
-    from pharos.passes.training import step_held
+    from pharos.convert.training import train
 
-    return step_held(asked.model.graph(asked.work), asked.more.get("optimizer") or "adamw")
+    return train(asked.model, asked.work, asked.more.get("optimizer") or "adamw", "none", "sum")
 
 
 def _measurements(asked: Asked) -> Any:
@@ -155,7 +151,6 @@ def _table(asked: Asked) -> Any:
 MAKERS: dict[str, Callable[[Asked], Any]] = {
     "estimates": _estimates,
     "estimate": _estimate,
-    "graph": _graph,
     "count": _count,
     "why": _why,
     "decision": _decision,
@@ -184,6 +179,8 @@ def draw_asked(what: str, asked: Asked, **options: Any) -> Figure:
     """A plot of what `asked` says, computed first; see `draw`."""
     plot = find_plot(what)
     given = _checked(plot, options)
+    if "model" in plot.options:
+        given.setdefault("model", asked.model.name)
     return plot.draw(MAKERS[plot.takes](asked), **given)
 
 
