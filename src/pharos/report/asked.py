@@ -135,11 +135,13 @@ def _training(asked: Asked) -> Any:
 
 
 def _measurements(asked: Asked) -> Any:
-    from pharos.measure.store import stored
+    """Stored runs, of one model if it is named, or the rows of a file."""
+    from pharos.measure.store import runs
+    from pharos.report.measured_rows import SUFFIXES, read_rows
 
-    if asked.of is not None and not isinstance(asked.of, str):
-        return stored(model=asked.of.name)
-    return stored(model=asked.of)
+    if isinstance(asked.of, str) and asked.of.endswith(SUFFIXES):
+        return read_rows(asked.of)
+    return runs(model=None if asked.of is None else asked.model.name)
 
 
 def _table(asked: Asked) -> Any:

@@ -41,13 +41,22 @@ def ticks(low: float, high: float) -> list[float]:
     return [v for v in found if low <= v <= high]
 
 
-def log_axis(field: str, title: str, unit: str, low: float, high: float, *, vertical: bool) -> Any:
-    """A logarithmic channel from `low` to `high`."""
+def log_axis(
+    field: str, title: str, unit: str, low: float, high: float, *, vertical: bool,
+    values: list[float] | None = None, labels: str = "",
+) -> Any:  # fmt: skip
+    """A logarithmic channel from `low` to `high`.
+
+    Args:
+        unit: of its labels, with a prefix; "" for plain numbers.
+        values: where it is labelled; powers of ten by default.
+        labels: a Vega expression instead of the unit's.
+    """
     import altair as alt
 
     channel = alt.Y if vertical else alt.X
-    words = {"labelExpr": unit_labels(unit)} if unit else {"format": "~s"}
-    axis = alt.Axis(title=title, values=ticks(low, high), grid=True, **words)
+    told = labels or (unit_labels(unit) if unit else "format(datum.value, '~s')")
+    axis = alt.Axis(title=title, values=values or ticks(low, high), grid=True, labelExpr=told)
     return channel(f"{field}:Q", axis=axis,
                    scale=alt.Scale(type="log", domain=[low, high], nice=False))  # fmt: skip
 

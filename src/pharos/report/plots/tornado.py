@@ -53,7 +53,8 @@ def tornado(found: Why) -> Figure:
         source=lines(f"{asked_of(base)}; step {banded(step)}",
                      f"{_capital(found.reason)}; efficiencies kept"),
         alt=f"Sensitivity of {base.model} on {base.machine.id}{devices}, {asked_of(base)}, "
-            f"{fmt(centre, 's')} a step, {found.binding} binds. A step would take: {told}. {_capital(found.reason)}.",
+            f"{fmt(centre, 's')} a step, {found.binding} binds. A step would take: {told}. "
+            f"{_capital(found.reason)}.",
     )  # fmt: skip
 
 
