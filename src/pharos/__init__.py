@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pharos.api import compare as compare
     from pharos.api import data as data
     from pharos.api import load as load
+    from pharos.api import plot as plot
     from pharos.api import predict as predict
     from pharos.api import serve as serve
     from pharos.api import show as show
@@ -41,6 +42,7 @@ _NAMES = {
             "compare",
             "data",
             "load",
+            "plot",
             "predict",
             "serve",
             "show",
@@ -78,6 +80,7 @@ __all__ = [
     "compare",
     "lightning_callback",
     "load",
+    "plot",
     "predict",
     "rule",
     "serve",

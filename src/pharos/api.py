@@ -1,5 +1,6 @@
 """The Python face: the commands as functions. `import pharos` offers these names lazily."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pharos.passes.training import Training
     from pharos.plan.serving import Serving
     from pharos.predict.estimate import Estimate
+    from pharos.report.drawing import Figure
     from pharos.report.summary import Summary
 
 
@@ -180,3 +182,39 @@ def data(path: str | Path, seed: int = 0) -> "Data":
 def compare(models: list[str], on: list[str], **work: Any) -> "list[Estimate]":
     """Predicts every model on every machine, models outermost."""
     return [predict(model, machine, **work) for model in models for machine in on]
+
+
+def plot(
+    what: str, of: Any = None, on: "str | Machine | Sequence[str | Machine]" = (), *,
+    runtime: str | None = None, dims: dict[str, int] | None = None, **asked: Any,
+) -> "Figure":  # fmt: skip
+    """A picture: `.save(path)` writes it as PNG, SVG, HTML or JSON, a notebook shows it, `.alt` says it.
+
+    Args:
+        what: roofline, waterfall, memory, treemap, tornado, pareto, capacity, sharding, measured, training or
+            sweep; `pharos.report.plotting.plots()` has all with their options.
+        of: a model, a brief's or a table's file, or a result that is there already: an `Estimate`, a `Count`,
+            a `Why`, a `Decision`, a `Serving`.
+        on: a machine or several, each a name, a file, or a `Machine`.
+        asked: options of the plot (by, x, y, colour); devices, users, optimizer, global_batch where they
+            matter; and batch, context, precision, phase.
+
+    Raises:
+        UnknownName: no such plot. InputError: it cannot be drawn of that.
+    """
+    from pharos.machines.machine import find_machine
+    from pharos.report.asked import MORE, PRECISIONS, Asked, draw, draw_asked
+    from pharos.report.plotting import find_plot
+
+    chosen = find_plot(what)
+    options = {key: asked.pop(key) for key in chosen.options if key in asked}
+    if isinstance(of, Path):
+        of = str(of)
+    if of is not None and not isinstance(of, (str, Model)):
+        return draw(what, of, **options, **asked)
+    several = on if isinstance(on, (list, tuple)) else [on]
+    machines = tuple(find_machine(m) if isinstance(m, str) else m for m in several)
+    more = {key: asked.pop(key) for key in MORE if key in asked}
+    asked = {"precision": PRECISIONS.get(chosen.takes, "fp32"), **asked}
+    wanted = Asked(of=of, on=machines, work=Workload(**asked), runtime=runtime, dims=dims or {}, more=more)
+    return draw_asked(what, wanted, **options)

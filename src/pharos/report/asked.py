@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from pharos.machines.machine import Machine
     from pharos.models.registry import Model
 
+# What one kind of result alone needs.
+MORE = ("devices", "users", "optimizer", "global_batch")
+NEEDS = {
+    "why": ("devices",),
+    "serving": ("devices", "users"),
+    "sharding": ("devices", "global_batch"),
+    "training": ("optimizer",),
+}
+# Precisions that results are usually asked for in, as their commands have them.
+PRECISIONS = {"serving": "bf16"}
 # Files and folders of tables that a sweep wrote.
 TABLES = (".parquet", ".csv")
 
@@ -26,7 +36,7 @@ class Asked:
         of: a model, its name or its file, a brief, or a table of results.
         on: machines. work: the workload. runtime: on all of them.
         dims, inputs, threads: as the commands take them.
-        more: what one kind of result alone needs, such as `devices`, `users` and `limits`.
+        more: by the names of `MORE`.
     """
 
     of: "str | Model | None" = None
@@ -181,6 +191,9 @@ def draw_asked(what: str, asked: Asked, **options: Any) -> Figure:
     """A plot of what `asked` says, computed first; see `draw`."""
     plot = find_plot(what)
     given = _checked(plot, options)
+    for key, value in asked.more.items():
+        if value is not None and key not in NEEDS.get(plot.takes, ()):
+            raise InputError(f"has no {key.replace('_', '-')}", where=f"plot {plot.name}")
     if "model" in plot.options:
         given.setdefault("model", asked.model.name)
     return plot.draw(MAKERS[plot.takes](asked), **given)

@@ -12,7 +12,6 @@ from pharos.doors.cli.app import (
     Dims,
     Inputs,
     Json,
-    Precision,
     Prefill,
     Runtime,
     Threads,
@@ -56,7 +55,10 @@ def plot(
     ] = None,
     batch: Batch = "1",
     context: Context = None,
-    precision: Precision = "fp32",
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", "-p", help="fp32, bf16, int8, weights=int8,activations=bf16, ..."),
+    ] = None,
     prefill: Prefill = False,
     decode: Decode = False,
     runtime: Runtime = None,
@@ -65,7 +67,9 @@ def plot(
         str | None, typer.Option("--devices", "-d", help="Of tornado, capacity and sharding.")
     ] = None,
     users: Annotated[str | None, typer.Option("--users", "-u", help="Of capacity: users in flight.")] = None,
-    optimizer: Annotated[str, typer.Option("--optimizer", help="Of training.")] = "adamw",
+    optimizer: Annotated[
+        str | None, typer.Option("--optimizer", help="Of training; adamw if left out.")
+    ] = None,
     dim: Dims = None,
     input: Inputs = None,
     json: Json = False,
@@ -75,9 +79,9 @@ def plot(
     Without -o it is told in words, roofline and waterfall as a picture of characters.
     """
     from pharos.machines.machine import find_machine
-    from pharos.report.asked import TABLES, Asked, draw_asked
+    from pharos.report.asked import PRECISIONS, TABLES, Asked, draw_asked
     from pharos.report.drawing import form_of
-    from pharos.report.plotting import plots
+    from pharos.report.plotting import find_plot, plots
 
     if what is None:
         _list(json)
@@ -86,13 +90,14 @@ def plot(
         form_of(output)
     if of is None and (what.lower().endswith(TABLES) or (what not in plots() and Path(what).is_dir())):
         what, of = "sweep", what
-    work = asked(batch, context, precision, prefill, decode)
+    takes = find_plot(what).takes
+    work = asked(batch, context, precision or PRECISIONS.get(takes, "fp32"), prefill, decode)
     named = [name.strip() for name in (on or "").split(",") if name.strip()]
     wanted = Asked(
         of=of, on=tuple(find_machine(name, threads) for name in named), work=work, runtime=runtime,
         dims=sizes(dim), inputs=shapes(input),
         more={"devices": number(devices, "devices"), "users": number(users, "users"), "optimizer": optimizer,
-              "global_batch": None if batch == "1" else number(batch, "batch")},
+              "global_batch": number(batch, "batch") if takes == "sharding" and batch != "1" else None},
     )  # fmt: skip
     figure = draw_asked(what, wanted, by=by, x=x, y=y, colour=colour)
     if output is not None:

@@ -112,7 +112,7 @@ def _fill(
 ) -> None:  # fmt: skip
     """One group: its frame, its name where there is room, and its parts."""
     own = sum(x.value for x in inside)
-    frame = Rectangle(box.x, box.y, max(box.width - GAP, 0), max(box.height - GAP, 0))
+    frame = _shrunk(box, GAP)
     data["groups"].append({**_corners(frame), "group": group, "value": own, "share": own / total})
     heading = f"{group} {own / total:.0%}"
     header = 0.0
@@ -128,7 +128,7 @@ def _fill(
         rest = sum(x.value for x in small)
         shown.append(_Leaf(f"{len(small)} smaller parts", "elementwise, other", rest, 0))
     for leaf, r in zip(shown, squarify([x.value for x in shown], room), strict=True):
-        tight = Rectangle(r.x, r.y, max(r.width - 1, 0), max(r.height - 1, 0))
+        tight = _shrunk(r, 1.0)
         data["parts"].append({
             **_corners(tight), "part": leaf.name, "group": group, "kind": leaf.kind, "value": leaf.value,
             "share": leaf.value / total, "runs": leaf.runs, "area": r.width * r.height,
@@ -158,6 +158,11 @@ def _label(leaf: _Leaf, group: str, r: Rectangle, total: float, words: list[dict
         words.append({"x": r.x + 3, "y": r.y + 9, "text": f"{fitting} {percent}", "what": "part"})
     else:
         words.append({"x": r.x + 3, "y": r.y + 9, "text": fitting, "what": "part"})
+
+
+def _shrunk(r: Rectangle, gap: float) -> Rectangle:
+    """With a gap to its right and below, of half of it at most."""
+    return Rectangle(r.x, r.y, max(r.width - gap, r.width / 2), max(r.height - gap, r.height / 2))
 
 
 def _wide(text: str, size: float) -> float:
