@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench field accuracy ledger labs clean
+.PHONY: demo test lint bench field accuracy ledger labs plots clean
 
 .venv/base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -47,6 +47,10 @@ ledger: .venv/base
 # Every lab of the textbook on this machine; writes docs/labs.md.
 labs: .venv/dev
 	@$(BIN)/pharos lab --all --write docs/labs.md
+
+# Pictures of every kind; writes docs/plots.md and docs/plots/.
+plots: .venv/dev
+	@$(BIN)/python benchmarks/plots.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

@@ -141,9 +141,12 @@ def test_a_waterfall_in_characters_fits_and_steps():
     drawn = blocks(rows, 80).splitlines()
     assert len(drawn) == len(rows)
     assert all(len(line) <= 80 for line in drawn)
-    assert "█" in drawn[0]
-    first, second = drawn[0], drawn[1]
-    assert abs(second.index("█") - len(first.rstrip())) <= 1
+    # compute and data, each dark to what its peak would take, one after the other
+    assert {"█", "▒"} <= set(drawn[0])
+    assert abs(drawn[1].index("█") - len(drawn[0])) <= 1
+    assert drawn[0].count("▒") / (drawn[0].count("▒") + drawn[0].count("█")) == pytest.approx(
+        1 - rows[0]["ideal"] / rows[0]["amount"], abs=0.05
+    )
 
 
 @pytest.mark.parametrize("by", ["parameters", "macs", "time"])

@@ -21,18 +21,24 @@ def waterfall(rows: Sequence[dict[str, Any]], width: int) -> str:
     for r in rows:
         start, end = r["start"] / most * room, r["end"] / most * room
         first = round(start)
-        bar = " " * first + _bar(end - first, "░" if r["amount"] < 0 else "█")
+        bar = " " * first
+        ideal = r.get("ideal")
+        if r["amount"] < 0:
+            bar += "░" * max(round(end - first), 1)
+        elif ideal is None:
+            bar += _bar(end - first)
+        else:
+            # what a machine at its peak would take, and what is lost below it
+            full = round(ideal / most * room) - first
+            bar += "█" * full + "▒" * max(round(end) - first - full, 0 if full else 1)
         made.append(f"{r['term']:<{name}}  {r['told']:>{told}}  {bar}".rstrip())
     return "\n".join(made)
 
 
-def _bar(long: float, block: str) -> str:
-    """A bar of so many characters, to an eighth where it is full."""
-    long = max(long, 0.0)
-    if block != "█":
-        return block * max(round(long), 1)
-    whole, part = int(long), int((long - int(long)) * 8)
-    return block * whole + (EIGHTHS[part] if part else "") or "▏"
+def _bar(long: float) -> str:
+    """A bar of so many characters, to an eighth."""
+    whole, part = int(max(long, 0.0)), int((max(long, 0.0) % 1) * 8)
+    return "█" * whole + (EIGHTHS[part] if part else "") or "▏"
 
 
 def roofline(
