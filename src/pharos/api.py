@@ -212,7 +212,7 @@ def plot(
         of = str(of)
     if of is not None and not isinstance(of, (str, Model)):
         return draw(what, of, **options, **asked)
-    several = on if isinstance(on, (list, tuple)) else [on]
+    several = [on] if isinstance(on, str) or not isinstance(on, Sequence) else on
     machines = tuple(find_machine(m) if isinstance(m, str) else m for m in several)
     more = {key: asked.pop(key) for key in MORE if key in asked}
     asked = {"precision": PRECISIONS.get(chosen.takes, "fp32"), **asked}

@@ -20,7 +20,7 @@ BY = ("parameters", "macs", "time")
 # Pixels between groups; parts smaller than so many square pixels are drawn as one.
 GAP, LEAST = 3.0, 30.0
 # A group with more of the whole is told apart by the next part of its names.
-LARGE = 0.85
+LARGE, DEEPEST = 0.85, 3
 KINDS = {"norm": "norm", "gather": "embedding", "softmax": "softmax", "pool": "pooling"}
 LINE = 13
 
@@ -92,18 +92,18 @@ def _kind(cost_class: str) -> str:
 
 def _groups(leaves: list[_Leaf]) -> dict[str, list[_Leaf]]:
     """Parts by the first part of their names, further parts where nearly all is one."""
-    depth, total = 1, sum(x.value for x in leaves)
-    while depth < 4:
+    total = sum(x.value for x in leaves)
+    deep = max(len(x.name.split(".")) for x in leaves)
+    depth = 1
+    while True:
         found: dict[str, list[_Leaf]] = {}
         for leaf in leaves:
             parts = leaf.name.split(".")
             found.setdefault(".".join(parts[: min(depth, len(parts) - 1) or 1]), []).append(leaf)
         most = max(sum(x.value for x in g) for g in found.values())
-        deep = max(len(x.name.split(".")) for x in leaves)
-        if most < LARGE * total or depth + 1 >= deep:
+        if most < LARGE * total or depth == DEEPEST or depth + 1 >= deep:
             return found
         depth += 1
-    return found
 
 
 def _fill(
