@@ -140,7 +140,7 @@ def _chart(data: dict[str, list[dict[str, Any]]], steps: int, top: int) -> Any:
         tensors.mark_rect(fillOpacity=0.45, strokeWidth=0.7).encode(
             x=alt.X("first:Q", scale=x_scale, axis=x_axis), x2="end:Q",
             y=alt.Y("offset:Q", scale=y_scale, axis=y_axis), y2="top:Q", color=colour,
-            stroke=alt.Stroke("kind:N", legend=None, scale=alt.Scale(domain=[OTHER, PEAK])),
+            stroke=alt.Stroke("kind:N", legend=told, scale=alt.Scale(domain=[OTHER, PEAK])),
             tooltip=["tensor:N", "told:N", "made_by:N", "last_read_by:N"],
         ),
         live.mark_line(interpolate="step", strokeWidth=1.4, style=["ink"]).encode(

@@ -17,6 +17,8 @@ AXES = {"latency": ("latency of an example", "s"), "memory": ("peak memory", "B"
         "energy": ("energy of an example", "J"), "storage": ("stored weights", "B")}  # fmt: skip
 CHOSEN, RUNNER_UP, FRONT = "chosen", "runner-up", "others that none beats"
 KINDS = (CHOSEN, RUNNER_UP, FRONT)
+# Square pixels of their marks.
+AREAS = {CHOSEN: 240, RUNNER_UP: 110, FRONT: 70}
 NAMED = 12
 # A trial's label: model(width=0.75, resolution=224), int8.
 _LABEL = re.compile(r"(?P<model>[^(,]+)(?:\((?P<given>.*)\))?, (?P<precision>[^,]+)")
@@ -45,7 +47,7 @@ def pareto(decision: Decision, *, x: str = "latency", y: str = "") -> Figure:
     names = _names([t for t, _ in trials])
     rows = [row for t, kind in trials if (row := _row(t, kind, x, y)) is not None]
     for row in rows:
-        row["name"] = names[row["label"]]
+        row["name"], row["area"] = names[row["label"]], AREAS[row["kind"]]
     left = len(trials) - len(rows)
     if not rows:
         raise InputError(f"{x} or {y} is unknown of every candidate", where=decision.path)
@@ -199,7 +201,7 @@ def _chart(data: dict[str, Any], spans: dict[str, tuple[float, float]], x: str, 
     marked = alt.Color("kind:N", scale=alt.Scale(domain=domain), legend=told)
     shapes = [SHAPES[3], SHAPES[1], SHAPES[0]]
     shape = alt.Shape("kind:N", legend=told, scale=alt.Scale(domain=domain, range=shapes))
-    size = alt.Size("kind:N", legend=None, scale=alt.Scale(domain=domain, range=[240, 110, 70]))
+    size = alt.Size("area:Q", legend=None, scale=None)
     points = alt.Chart(alt.NamedData("candidates"))
     hint = ["label:N", "kind:N", "machine:N", alt.Tooltip("x_told:N", title=x),
             alt.Tooltip("y_told:N", title=y), "broken:N"]  # fmt: skip

@@ -46,15 +46,16 @@ def tornado(found: Why) -> Figure:
         + (f", half {fmt(r['half_s'], 's')}" if r["half_s"] is not None else "")
         for r in rows if r["twice_s"] is not None
     )  # fmt: skip
+    reason = f"with twice the memory {found.reason}" if found.helpful == "capacity" else found.reason
     devices = f" x {found.devices}" if found.devices > 1 else ""
     return Figure.of(
         _chart(data, centre), name="tornado", data=data,
         title=f"{base.model} on {short_machine(base.machine)}{devices}: {found.binding} binds",
         source=lines(f"{asked_of(base)}; step {banded(step)}",
-                     f"{_capital(found.reason)}; efficiencies kept"),
+                     f"{_capital(reason)}; efficiencies kept"),
         alt=f"Sensitivity of {base.model} on {base.machine.id}{devices}, {asked_of(base)}, "
             f"{fmt(centre, 's')} a step, {found.binding} binds. A step would take: {told}. "
-            f"{_capital(found.reason)}.",
+            f"{_capital(reason)}.",
     )  # fmt: skip
 
 

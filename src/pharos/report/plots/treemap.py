@@ -182,9 +182,9 @@ def _chart(data: dict[str, list[dict[str, Any]]]) -> Any:
     for row in data["parts"]:
         share[row["kind"]] = share.get(row["kind"], 0.0) + row["share"]
     order = sorted(share, key=lambda k: -share[k])
-    colour = alt.Color("kind:N", scale=alt.Scale(domain=order),
-                       legend=alt.Legend(title=None, orient="bottom", columns=4))  # fmt: skip
-    rim = alt.Stroke("kind:N", scale=alt.Scale(domain=order), legend=None)
+    told = alt.Legend(title=None, orient="bottom", columns=4)
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=order), legend=told)
+    rim = alt.Stroke("kind:N", scale=alt.Scale(domain=order), legend=told)
     hint = ["part:N", "kind:N", "told:N", alt.Tooltip("share:Q", format=".2%"), "runs:Q"]
     words = alt.Chart(alt.NamedData("words")).encode(x=x, y=y, text="text:N")
     return alt.layer(
