@@ -87,9 +87,9 @@ def _can_draw(plot: Path) -> None:
     """Raises before a lab runs what would be raised after it."""
     from importlib.util import find_spec
 
-    from pharos.report.drawing import check_path
+    from pharos.report.drawing import form_of
 
-    check_path(plot)
+    form_of(plot)
     if find_spec("altair") is None:
         raise InputError("needs altair", where="--plot", hint="pip install 'pharos-nn[report]'")
 
