@@ -153,7 +153,7 @@ def config(dark: bool = False) -> dict[str, Any]:
     )
     colours = list(DARK_COLOURS if dark else COLOURS)
     return {
-        "background": ground, "font": "system-ui, Helvetica, Arial, sans-serif",
+        "background": ground, "font": "Arial, Liberation Sans, Helvetica, sans-serif",
         "view": {"continuousWidth": WIDTH, "continuousHeight": HEIGHT, "discreteWidth": WIDTH,
                  "stroke": None},
         "title": {"color": ink, "subtitleColor": quiet, "fontSize": 15, "subtitleFontSize": 11,

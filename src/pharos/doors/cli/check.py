@@ -36,6 +36,9 @@ def check(
     allow_unknown: Annotated[
         bool, typer.Option("--allow-unknown", help="Exit 0 where limits cannot be told.")
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write verdicts, plots and evidence as a page.")
+    ] = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Check contracts: exit 0 if all hold, 1 if any is broken, 3 if none is but some cannot be told."""
@@ -75,6 +78,11 @@ def check(
         from pharos.report.verdicts import junit as as_junit
 
         write_whole(junit, as_junit(found))
+    if html is not None:
+        from pharos.report.pages.page import page
+        from pharos.report.pages.subject import subject_of
+
+        write_whole(html, page([subject_of(v) for v in found]))
     if update_lock:
         from pharos.decide.lock import NAME, locked
 
