@@ -197,7 +197,7 @@ def _words(
         first_free([(left, y - 9), (left, y + 10)], says, roof.machine, "roof")
     for roof in (r for r in bounds if not r.flat and alone):
         _slope(roof, frame, circles, boxes, write)
-    for roof in corners:
+    for roof in (r for r in corners if r.ridge > 0):
         x, y = frame.at(roof.ridge, roof.ops_per_s)
         says = f"ridge {fmt(roof.ridge)}"
         wide = WIDE * len(says)
