@@ -18,6 +18,8 @@ from pharos.quantity.units import fmt
 pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
 
+import itertools
+
 from pharos.report.pages.content import content
 from pharos.report.pages.page import MOST_BYTES, page
 from pharos.report.pages.subject import subject, subject_of
@@ -55,7 +57,9 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def made():
-    one = subject(load("mobilenet_v2"), find_machine("a100-sxm-80gb"), Workload(precision="fp16"), command="pharos")
+    one = subject(
+        load("mobilenet_v2"), find_machine("a100-sxm-80gb"), Workload(precision="fp16"), command="pharos"
+    )
     return one, page([one])
 
 
@@ -77,7 +81,7 @@ def test_it_can_be_read_without_seeing_it(made):
     assert all(len(a["alt"]) > 30 for a in outline.all("img"))
     levels = [int(name[1]) for name, _ in outline.tags if re.fullmatch("h[1-6]", name)]
     assert levels[0] == 1
-    assert all(b - a <= 2 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 2 for a, b in itertools.pairwise(levels))
     ids = [attrs["id"] for _, attrs in outline.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     for _, attrs in outline.tags:

@@ -17,6 +17,7 @@ from pharos.decide.spaces import Member, members
 from pharos.facts.reading import Document
 from pharos.machines.machine import Machine, find_machine
 from pharos.quantity.errors import InputError, PharosError
+from pharos.quantity.shown import Shown
 from pharos.quantity.units import fmt
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ NOBODY = "no family that can take {kind} data has a member here for this task"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(Shown):
     """What was chosen and why.
 
     Args:

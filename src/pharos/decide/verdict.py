@@ -16,6 +16,7 @@ from pharos.predict.duty import day
 from pharos.predict.estimate import Estimate, predict
 from pharos.quantity.errors import PharosError
 from pharos.quantity.evidence import Evidence, Figure, assumed, counted, exact, unknown_figure
+from pharos.quantity.shown import Shown
 from pharos.quantity.units import fmt
 
 HOLDS, BROKEN, UNKNOWN = "holds", "broken", "unknown"
@@ -56,7 +57,7 @@ class LimitVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Shown):
     """A contract's verdict: broken if any limit is, else unknown if any is, else holds."""
 
     path: str

@@ -7,6 +7,7 @@ from operator import add
 
 from pharos.graph.graph import Graph, Node, Repeat
 from pharos.graph.op import Traffic, Work
+from pharos.quantity.shown import Shown
 from pharos.quantity.sizes import Size, is_int, prod
 
 
@@ -53,7 +54,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class Count(Shown):
     """What a graph asks for, in total and line by line."""
 
     graph: Graph

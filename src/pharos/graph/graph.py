@@ -9,6 +9,7 @@ from pharos.graph.op import Op
 from pharos.graph.tensor import ACTIVATIONS, Tensor
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import SizeError
+from pharos.quantity.shown import Shown
 from pharos.quantity.sizes import Size, same_shape, size
 
 _NONE: dict[str, Any] = {}
@@ -118,7 +119,7 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Shown):
     """A network: inputs, nodes in execution order, outputs; no weights, only their shapes."""
 
     name: str

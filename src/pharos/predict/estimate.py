@@ -29,6 +29,7 @@ from pharos.predict.runtimes import (
 )
 from pharos.predict.train import Step, held_by, launched_by, with_backward
 from pharos.quantity.evidence import Evidence, Figure, assumed, banded, counted, merge, unknown_figure
+from pharos.quantity.shown import Shown
 from pharos.quantity.sizes import Size, is_array, is_int, minimum
 
 # Threads beyond which touching pages side by side gains nothing, for the lock on a process's memory. Assumed.
@@ -49,7 +50,7 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class Estimate(Shown):
     """A prediction and everything it was made of.
 
     Args:

@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,22 @@ class Figure:
             InputError: vl-convert is not installed.
         """
         return _converter().vegalite_to_html(json.dumps(self.themed(dark)), bundle=True)
+
+    def picture(self) -> str:
+        """An HTML element of both themes that holds the picture itself; a reader of the screen hears `alt`.
+
+        Raises:
+            InputError: vl-convert is not installed.
+        """
+        light, dark = (
+            "data:image/svg+xml;base64," + b64encode(self.svg(dark=theme).encode()).decode()
+            for theme in (False, True)
+        )
+        words = escape(f"{self.title}. {self.alt}")
+        return (
+            f'<picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
+            f'<img src="{light}" alt="{words}" style="max-width:100%"></picture>'
+        )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """What a notebook shows: Vega-Lite where it draws that, a picture where not, words at least."""

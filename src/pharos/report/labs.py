@@ -6,6 +6,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
+from pharos.quantity.shown import Shown
 from pharos.report.drawing import Figure
 from pharos.report.text import grid, pair
 
@@ -38,7 +39,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Shown):
     """What a lab found.
 
     Args:

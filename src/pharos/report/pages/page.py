@@ -1,7 +1,6 @@
 """Page: subjects laid out as one HTML file that works without a network."""
 
 import json
-from base64 import b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -10,7 +9,6 @@ from importlib.resources import files
 from typing import Any
 
 from pharos.quantity.errors import InputError
-from pharos.report.drawing import Figure
 from pharos.report.pages.content import Content, content
 from pharos.report.pages.subject import Subject
 
@@ -31,7 +29,7 @@ def page(subjects: Sequence[Subject], name: str = "") -> str:
         raise InputError("a page needs something to tell of", where="page")
     parts = [content(s) for s in subjects]
     made = _environment().get_template("report.html.j2").render(
-        name=name or (parts[0].title if len(parts) == 1 else "Contracts"), parts=parts, picture=_picture,
+        name=name or (parts[0].title if len(parts) == 1 else "Contracts"), parts=parts,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), version=version("pharos-nn"),
         style=_text("report.css"), script=_text("table.js"), data=_data(parts),
     )  # fmt: skip
@@ -39,12 +37,6 @@ def page(subjects: Sequence[Subject], name: str = "") -> str:
         hint = "write a page for each contract"
         raise InputError(f"{len(parts)} subjects make a page of more than {MOST_BYTES / 1e6:g} MB", hint=hint)
     return made
-
-
-def _picture(figure: Figure) -> dict[str, str]:
-    """Both themes of a figure as addresses that hold the picture themselves."""
-    return {theme: "data:image/svg+xml;base64," + b64encode(figure.svg(dark=dark).encode()).decode()
-            for theme, dark in (("light", False), ("dark", True))}  # fmt: skip
 
 
 def _data(parts: list[Content]) -> str:
