@@ -56,7 +56,6 @@ def tornado(found: Why) -> Figure:
         alt=f"Sensitivity of {base.model} on {base.machine.id}{devices}, {asked_of(base)}, "
             f"{fmt(centre, 's')} a step, {found.binding} binds. A step would take: {told}. "
             f"{_capital(reason)}.",
-            f"{_capital(found.reason)}.",
     )  # fmt: skip
 
 
