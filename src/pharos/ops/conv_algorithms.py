@@ -99,7 +99,8 @@ class Im2col(Algorithm):
             REDUCE: products,
         }
 
-    def loops(self, conv: "Conv2d", tally: Tally, x: Any, weight: Any) -> Any:
+    def patches(self, conv: "Conv2d", x: Any) -> Any:
+        """P[C k k, B H' W'] of an array x: a column holds the inputs that one position reads."""
         import numpy as np
 
         axes = conv.axes()
@@ -110,6 +111,12 @@ class Im2col(Algorithm):
         for row, (c, u, v) in enumerate(product(range(x.shape[1]), range(kh), range(kw))):
             for column, (b, i, j) in enumerate(product(range(shape[0]), range(shape[2]), range(shape[3]))):
                 patches[row, column] = x[b, c, i * sh + u * dh, j * sw + v * dw]
+        return patches
+
+    def loops(self, conv: "Conv2d", tally: Tally, x: Any, weight: Any) -> Any:
+        import numpy as np
+
+        shape, patches = conv.shape(Tensor(x.shape)).shape, self.patches(conv, x)
         rows, flat = conv.taps(), weight.reshape(len(weight), -1)
         y = np.zeros((len(weight), patches.shape[1]))
         for o, column, k in product(range(len(y)), range(y.shape[1]), range(rows)):

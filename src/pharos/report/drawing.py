@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from pharos.quantity.errors import InputError
@@ -17,6 +18,8 @@ from pharos.quantity.errors import InputError
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#6E6E6E")
 DARK_COLOURS = ("#56B4E9", "#FF8A3D", "#2CC79B", "#E29AC4", "#F0C419", "#7FA8FF", "#C9A66B", "#A8A8A8")
 WIDTH, HEIGHT = 520, 320
+# Points that a letter of the subtitle takes, on average.
+LETTER = 5.3
 SUFFIXES = (".svg", ".png", ".html", ".json")
 
 
@@ -65,8 +68,10 @@ class Figure:
         spec = deepcopy(dict(self.spec))
         own = spec.get("config", {})
         title: dict[str, Any] = {"text": self.title}
-        if self.lines:
-            title["subtitle"] = self.lines
+        width = int(spec.get("width", WIDTH) / LETTER)
+        lines = [part for line in self.lines for part in wrap(line, width)]
+        if lines:
+            title["subtitle"] = lines
         return {
             **spec, "title": title, "description": self.alt, "config": _merged(config(dark), own),
             "$schema": "https://vega.github.io/schema/vega-lite/v6.json",

@@ -1,0 +1,1 @@
+"""Figures, one file each: `@figure(number, name, summary, section)` on a function that draws it."""
