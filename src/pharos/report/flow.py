@@ -1,14 +1,47 @@
-"""The decision flow as a figure: questions down the middle, ways back at the sides, the way taken in "
-"colour."""
+"""The decision flow as a figure: questions down the middle, ways back at the sides, the way taken marked."""
 
 from itertools import pairwise
+from pathlib import Path
 
+from pharos.decide.choose import Decision
 from pharos.decide.flow import CHECKS
-from pharos.decide.flowchart import ACCEPT, FAMILIES, LARGER, NOTHING, OTHER, SMALLER, START, Flowchart
+from pharos.decide.flowchart import (
+    ACCEPT,
+    FAMILIES,
+    LARGER,
+    NOTHING,
+    OTHER,
+    SMALLER,
+    START,
+    Flowchart,
+    flowchart,
+)
+from pharos.quantity.errors import InputError
 from pharos.report.canvas import Canvas
-from pharos.report.drawing import Figure
+from pharos.report.drawing import SUFFIXES, Figure
 
 MID, WIDE, STEP, TAKEN = 310, 256, 80, "taken"
+
+
+def save_flow(decision: Decision, path: Path) -> None:
+    """Writes the way that a decision took, in the form that the path's suffix names.
+
+    Raises:
+        InputError: no such form or folder, or what draws is not installed.
+    """
+    chart = flowchart(decision)
+    texts = {".dot": chart.dot, ".gv": chart.dot, ".txt": lambda: "\n".join(chart.text()) + "\n"}
+    suffix = path.suffix.lower()
+    if suffix not in texts:
+        if suffix not in SUFFIXES:
+            raise InputError(f"{path.suffix or 'no suffix'} is no form of a flow", where=str(path),
+                             hint=f"one of {', '.join((*texts, *SUFFIXES))}")  # fmt: skip
+        flow_figure(chart).save(path)
+        return
+    try:
+        path.write_text(texts[suffix](), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from None
 
 
 def flow_figure(chart: Flowchart) -> Figure:
@@ -56,12 +89,13 @@ def flow_figure(chart: Flowchart) -> Figure:
         )
         canvas.line(bends, group=TAKEN if w.taken else "", width=2.6 if w.taken else 1)
         _no(canvas, w.taken, MID + WIDE / 2 + 8, at - 9, "left")
-    back, top = left - 40, (y[FAMILIES] + first) / 2
-    for key, at, x in ((SMALLER, middle, left - 40), (LARGER, y["accuracy"] + STEP + 8, left - 58)):
-        w = way[key, next(iter(CHECKS))]
-        lead = top if key == SMALLER else top - 8
-        canvas.line([(x if key == LARGER else back, at - 24), (x, lead), (MID - 1, lead)],
-                    group=TAKEN if w.taken else "", width=2.6 if w.taken else 1)  # fmt: skip
+    top, low = (y[FAMILIES] + first) / 2, y["accuracy"] + STEP + 8
+    w = way[SMALLER, next(iter(CHECKS))]
+    canvas.line([(left - 40, middle - 24), (left - 40, top), (MID - 1, top)], group=TAKEN if w.taken else "",
+                width=2.6 if w.taken else 1)  # fmt: skip
+    w = way[LARGER, next(iter(CHECKS))]
+    canvas.line([(left - 60, low), (left - 69, low), (left - 69, top - 8), (MID - 1, top - 8)],
+                group=TAKEN if w.taken else "", width=2.6 if w.taken else 1)  # fmt: skip
     w = way[OTHER, FAMILIES]
     canvas.line([(right + 30, middle - 24), (right + 30, y[FAMILIES]), (MID + WIDE / 2, y[FAMILIES])],
                 group=TAKEN if w.taken else "", width=2.6 if w.taken else 1)  # fmt: skip
@@ -102,7 +136,7 @@ def _half(chart: Flowchart, key: str) -> float:
 def _place(canvas: Canvas, chart: Flowchart, key: str, y: float) -> None:
     place = chart.place(key)
     group, half = TAKEN if place.visits else "", _half(chart, key)
-    figures = [place.figures] if place.kind == "end" and place.figures else _broken(place.figures)
+    figures = _short(place.figures) if place.kind == "end" else _broken(place.figures)
     lines, width = [place.says, *figures], WIDE if place.kind != "end" else WIDE + 56
     if place.kind == "question":
         cut = 22
@@ -123,6 +157,14 @@ def _place(canvas: Canvas, chart: Flowchart, key: str, y: float) -> None:
             MID - width / 2, y - half, width, 2 * half, group=group, level=0.3, edge=2.4 if group else 1.2
         )
     canvas.word(MID, y, lines, size=11)
+
+
+def _short(chosen: str) -> list[str]:
+    """A model and its precision; one with long arguments without them."""
+    if len(chosen) <= 58:
+        return [chosen] if chosen else []
+    name, _, rest = chosen.partition("(")
+    return [f"{name}(…){rest.rpartition(')')[2]}"]
 
 
 def _broken(figures: str) -> list[str]:

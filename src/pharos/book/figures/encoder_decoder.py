@@ -128,8 +128,7 @@ def _kind(node: Node) -> str:
 @figure(9, "encoder-decoder", "the two stacks of a Transformer, skips and norms around each part", "1.6",
         takes=("model",))  # fmt: skip
 def encoder_decoder(asked: Asked) -> Picture:
-    """Encoder left, decoder right, read from top to bottom; the encoder's result goes into every cross "
-    "attention."""
+    """Encoder left, decoder right, read downwards; the encoder's end goes into every cross attention."""
     name = asked.model or MODEL
     stacks, after = towers(name)
     groups = ("attention", "feed-forward", "add and norm", "in and out")

@@ -16,8 +16,7 @@ CELL = 25
 
 
 def unfolded() -> tuple[Any, Any, Any, Any, Conv2d]:
-    """(image, filters as rows, patches as columns, feature maps, operator), all by the operator's own "
-    "im2col."""
+    """(image, filters as rows, patches as columns, feature maps, operator), by the operator's own im2col."""
     import numpy as np
 
     op = Conv2d(1, len(FILTERS), (3, 3), bias=False, algorithm="im2col")

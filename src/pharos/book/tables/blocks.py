@@ -108,8 +108,7 @@ def _measure(block: str, by: dict[str, str]) -> str:
 
 @table("4", "norms", "Normalisations, told apart by running them", "1.8")
 def norms(asked: Asked) -> Filled:
-    """What each reads, whether other samples matter, who uses it, what an element costs, training "
-    "against serving."""
+    """Statistics over what, whether other samples matter, who uses it, what an element costs, and modes."""
     ops = {"BatchNorm": BatchNorm(4), "LayerNorm": LayerNorm(4), "RMSNorm": RMSNorm(4)}
     cost = {n: _cost(type(op)) for n, op in ops.items()}
     least = min(value for value, _ in cost.values())

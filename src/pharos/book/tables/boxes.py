@@ -12,6 +12,8 @@ from pharos.decide.accuracy import published
 from pharos.quantity.units import fmt, fmt_count
 
 COLUMNS = ("property", "value", "implication")
+# The board that the spotter's power is told of.
+LOW = "stm32l4r5_cortex_m4"
 Pair = tuple[Cell, Cell]
 GB, MB = 1e9, 1e6
 
@@ -198,7 +200,7 @@ def kws(asked: Asked) -> Filled:
     found = counted(name)
     widths = {p: float(counted(name, precision=p).weight_bytes) for p in ("fp32", "int8", "int4")}
     est = estimate(name, BOARD, precision="int8")
-    small = estimate("ds_cnn_s", "stm32l4r5_cortex_m4", precision="int8")
+    small = estimate(name, LOW, precision="int8")
     watts = small.power_W.value
     room = memory_of(BOARD)
     note = "the published DS-CNN M; 200 K is its memory class in bytes"
@@ -257,7 +259,7 @@ def kws(asked: Asked) -> Filled:
                     watts,
                     "unknown"
                     if watts is None
-                    else f"{fmt(float(watts), 'W')}: DS-CNN S on {machine('stm32l4r5_cortex_m4').name}",
+                    else f"{fmt(float(watts), 'W')}: of the whole board {machine(LOW).name}",
                     PREDICTED,
                 ),
             ),

@@ -170,10 +170,10 @@ def memory_access(asked: Asked) -> Filled:
     }  # fmt: skip
     notes = {
         ("CNN", "parameters"): "K x K taps, C channels in and C out; Table 7 has it",
-        ("CNN", "activations"): "and the channels", ("RNN", "parameters"): "and the input matrix, which "
-            "Table 7 has",
-        ("Transformer", "parameters"): "whatever N; only a learned table of positions grows with it",
-        ("Transformer", "activations"): "scores while they are stored, and the tokens' own features",
+        ("CNN", "activations"): "the channels belong to it",
+        ("RNN", "parameters"): "the input matrix belongs to it, as in Table 7",
+        ("Transformer", "parameters"): "the same whatever N; only a learned table of positions grows with it",
+        ("Transformer", "activations"): "features of the tokens belong to it; scores only where stored",
     }  # fmt: skip
     rows = []
     for row, (family, given, grows, first, second, what) in plan.items():

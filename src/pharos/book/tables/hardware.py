@@ -58,8 +58,7 @@ def _names() -> list[str]:
 
 
 def _users(asked: Asked) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """(primitive -> operator kind -> elements, primitive -> elements), each network's heading weighing "
-    "the same."""
+    """(primitive -> operator -> elements, primitive -> elements); each network's heading weighs the same."""
     users: dict[str, dict[str, float]] = {}
     totals: dict[str, float] = {}
     for name, context in NETWORKS:

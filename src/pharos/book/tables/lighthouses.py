@@ -46,8 +46,7 @@ def known(on: str, precision: str) -> str:
     "1", "signatures", "Arithmetic intensity of three lighthouses, by convention", "1.1.2", heeds=("machine",)
 )
 def signatures(asked: Asked) -> Filled:
-    """Weights-only intensity as the chapter mixes it and in FLOPs throughout; as run on a machine beside "
-    "its ridge."""
+    """Intensity over weights, as the chapter mixes it and in FLOPs, and as run beside a ridge."""
     rows = []
     on = machine(asked.machine)
     for row, name, phase in (("ResNet-50", "resnet50", "forward"), ("MobileNetV2", "mobilenet_v2", "forward"),

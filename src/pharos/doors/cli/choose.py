@@ -15,6 +15,10 @@ def choose(
         Path | None,
         typer.Option("--contract", "-o", help="Also write the contract of the choice to this file."),
     ] = None,
+    flow: Annotated[
+        Path | None,
+        typer.Option("--flow", help="Also draw the way it took: .dot, .txt, .svg, .png, .html."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Choose an architecture for data and limits: exit 0 with a choice, 1 if nothing stands."""
@@ -27,6 +31,10 @@ def choose(
         from pharos.decide.chosen_contract import contract_text
 
         write_whole(contract, contract_text(found.chosen, found.brief, brief))
+    if flow is not None:
+        from pharos.report.flow import save_flow
+
+        save_flow(found, flow)
     if json:
         from pharos.report.decisions import decision_row
 
