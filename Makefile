@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench field accuracy ledger labs plots clean
+.PHONY: demo test lint bench field accuracy ledger figures tables plots labs clean
 
 .venv/base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -43,6 +43,14 @@ accuracy: .venv/dev
 # The textbook's claims, recomputed; writes docs/ledger.md and prints how many hold.
 ledger: .venv/base
 	@$(BIN)/pharos ledger --write docs/ledger.md
+
+# The textbook's figures; writes docs/figures.md and the SVGs beside it.
+figures: .venv/dev
+	@$(BIN)/pharos figure --write docs/figures.md
+
+# The textbook's tables beside the chapter's cells; writes docs/book_tables.md.
+tables: .venv/base
+	@$(BIN)/pharos table --write docs/book_tables.md
 
 # Every lab of the textbook on this machine; writes docs/labs.md.
 labs: .venv/dev

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from pharos.facts.tables import table
 from pharos.models.registry import find
 from pharos.quantity.errors import PharosError
 from pharos.report.canvas import DEEPEST, Canvas
+
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def called(*words):
@@ -51,7 +55,7 @@ def test_each_compiles_and_is_told_in_words(number):
     assert all(len(row) == len(made.columns) for row in made.rows)
 
 
-@pytest.mark.parametrize("number", (2, 4, 6, 9, 10, 13))
+@pytest.mark.parametrize("number", [2, 4, 6, 9, 10, 13])
 def test_the_same_every_time(number):
     one = figures()[number]
     first, second = (json.dumps(figure_row(one, draw(str(number)))) for _ in range(2))
@@ -288,6 +292,17 @@ def test_the_command(tmp_path):
     for wrong in (("6", "-o", "x.pdf"), ("--all", str(tmp_path / "no")), ("3", "--all", str(tmp_path)),
                   ("99",), ("--all", str(tmp_path), "--form", "gif")):  # fmt: skip
         assert called(*wrong).exit_code != 0
+
+
+def test_the_gallery_is_whole_small_and_current():
+    page = (DOCS / "figures.md").read_text(encoding="utf-8")
+    pictures = {p.name: p.stat().st_size for p in (DOCS / "figures").glob("*.svg")}
+    assert set(pictures) == {f"{f.number:02d}-{f.name}.svg" for f in figures().values()}
+    assert all(f"(figures/{name})" in page for name in pictures)
+    assert sum(pictures.values()) < 1_000_000
+    told = " ".join(page.split())
+    for number in ("3", "6", "8", "13"):
+        assert " ".join(draw(number).figure.alt.split()) in told, number
 
 
 def test_a_canvas_keeps_words_legible_and_places_in_points():

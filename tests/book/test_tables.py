@@ -1,6 +1,7 @@
 """Tables: formulas against those derived by hand, numbers that follow the model, verdicts as the ledger has them."""
 
 import json
+from pathlib import Path
 
 import pytest
 import sympy
@@ -284,6 +285,13 @@ def test_shown_in_eighty_columns_and_as_markdown(capsys):
     assert "≠ *O(K × C)*" in text
     assert tally(filled) == "of 12 cells compared 7 reproduce, 5 differ"
     assert len(reasons(filled)) == len(differing(filled)) == 5
+
+
+def test_the_page_holds_every_table_and_derived_ones_as_they_are():
+    page = (Path(__file__).parents[2] / "docs" / "book_tables.md").read_text(encoding="utf-8")
+    assert page.count("\n## ") == len(tables())
+    for key in QUICK:
+        assert markdown(*fill(key)).strip() in page, key
 
 
 def test_the_command():

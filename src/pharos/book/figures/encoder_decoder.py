@@ -135,7 +135,7 @@ def encoder_decoder(asked: Asked) -> Picture:
     tallest = max(len(s.parts) for s in stacks)
     step = 100
     head = 34 + 34 * max(len(s.before) for s in stacks)
-    height = head + 24 + step * tallest + 34 * len(after) + 44
+    height = head + 24 + step * tallest + 34 * len(after) + 24
     canvas = Canvas(620, height, groups, legend=True)
     lefts = {s.name: x for s, x in zip(stacks, (70, 380), strict=True)}
     rows, cross, source = [], [], (0.0, 0.0)

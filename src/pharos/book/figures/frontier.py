@@ -135,7 +135,14 @@ def efficiency_frontier(asked: Asked) -> Picture:
     colour = alt.Color(
         "era:N",
         scale=alt.Scale(domain=list(labels.values())),
-        legend=alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300, symbolOpacity=1),
+        legend=alt.Legend(
+            title="eras, by operators and first paper",
+            orient="bottom",
+            columns=1,
+            labelLimit=300,
+            symbolOpacity=1,
+            titleLimit=300,
+        ),
     )
     told = [
         "model:N",
@@ -180,8 +187,7 @@ def efficiency_frontier(asked: Asked) -> Picture:
     )
     alt_text = (
         f"Points of {len(found)} published accuracies over counted multiply-accumulates, both rising to "
-        f"the right. "
-        f"{ranges}. The frontier, {len(best)} points, climbs from {best[0].model} with "
+        f"the right: {ranges}. The frontier, {len(best)} points, climbs from {best[0].model} with "
         f"{best[0].accuracy:.1%} at "
         f"{best[0].macs / 1e6:.0f} M MACs to {best[-1].model} with {best[-1].accuracy:.1%} at "
         f"{best[-1].macs / 1e9:.0f} G."
