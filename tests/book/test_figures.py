@@ -22,7 +22,6 @@ from pharos.models.registry import find
 from pharos.quantity.errors import PharosError
 from pharos.report.canvas import DEEPEST, Canvas
 
-
 DOCS = Path(__file__).parents[2] / "docs"
 
 

@@ -53,7 +53,7 @@ def parts(graph: Graph) -> list[Part]:
 
 def counted_blocks(graph: Graph) -> dict[str, int]:
     """How many operators of a graph are each of the building blocks, repeated layers as often as they run."""
-    found = dict.fromkeys(NAMES, 0)
+    found: dict[str, int] = dict.fromkeys(NAMES, 0)
     for part in parts(graph):
         for block in part.blocks:
             found[block] += int(part.times) if isinstance(part.times, int) else 1

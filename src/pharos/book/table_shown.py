@@ -20,7 +20,8 @@ def print_table(console: Console, one: Table, filled: Filled) -> None:
     console.print(Text(_title(one), style="bold"))
     if filled.setting:
         pair(console, "for", filled.setting)
-    pair(console, "beside the chapter", tally(filled), 20)
+    pair(console, "chapter", tally(filled))
+    pair(console, "known by", known_by(filled))
     name = 1 + min(20, max(len(c) for c in filled.columns[1:]))
     room = console.width - name - 7
     own, other = room * 11 // 20, room - room * 11 // 20
@@ -77,6 +78,18 @@ def tally(filled: Filled) -> str:
     return f"of {compared} cells compared {', '.join(told)}"
 
 
+def known_by(filled: Filled) -> str:
+    """How the cells came about: the columns of each kind of evidence; of narrow tables the rows."""
+    found: dict[str, list[str]] = {}
+    for row, cells in filled.rows:
+        for column, cell in zip(filled.columns[1:], cells, strict=True):
+            if cell.how:
+                found.setdefault(cell.how, []).append(
+                    column if len(filled.columns) > 3 else f"{row} {column}"
+                )
+    return "; ".join(f"{how}: {', '.join(dict.fromkeys(names))}" for how, names in found.items())
+
+
 def reasons(filled: Filled) -> list[tuple[str, str, str, str]]:
     """(mark, row, columns, why) of cells that differ, those of a row with the same reason together."""
     found: dict[tuple[str, str, str], list[str]] = {}
@@ -94,7 +107,7 @@ def _title(one: Table) -> str:
 def markdown(one: Table, filled: Filled) -> str:
     """A table in Markdown, each of the chapter's cells below ours."""
     lines = [f"## {_title(one)}", ""]
-    told = f"Section {one.section}, `pharos table {one.key}`; {tally(filled)}."
+    told = f"Section {one.section}, `pharos table {one.key}`; {tally(filled)}. Known by {known_by(filled)}."
     if filled.setting:
         told = f"{_capital(filled.setting)}. {told}"
     lines += [*wrap(told, 118), "", f"| {' | '.join(filled.columns)} |", "|" + "---|" * len(filled.columns)]

@@ -104,7 +104,9 @@ class Canvas:
 
     def chart(self) -> Any:
         """The picture as an Altair chart."""
-        import altair as alt
+        import altair
+
+        alt: Any = altair
 
         x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, self.width], nice=False, zero=False))
         y = alt.Y("y:Q", axis=None,
@@ -196,8 +198,9 @@ class Canvas:
         return found
 
     def _colour(self, channel: Any, legend: bool = True) -> Any:
-        import altair as alt
+        import altair
 
+        alt: Any = altair
         shown = (
             alt.Legend(title=None, orient="bottom", direction="horizontal")
             if legend and self.legend

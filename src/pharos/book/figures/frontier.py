@@ -154,7 +154,7 @@ def efficiency_frontier(asked: Asked) -> Picture:
     ]
     shape = alt.Shape("data:N", scale=alt.Scale(domain=["ImageNet-1k alone", "more images than ImageNet-1k"],
                                                 range=["circle", "diamond"]),
-                      legend=alt.Legend(title=None, orient="bottom", columns=1, labelLimit=300,
+                      legend=alt.Legend(title="trained on", orient="bottom", columns=1, labelLimit=300,
                                         symbolFillColor=NEUTRAL, symbolStrokeColor=NEUTRAL))  # fmt: skip
     dots = base.mark_point(filled=True).encode(
         x=x, y=y, color=colour, shape=shape, opacity=alt.Opacity("opacity:Q", scale=None),

@@ -65,7 +65,8 @@ def movement(asked: Asked) -> Picture:
             for moved in found:
                 for a, b, n in moved:
                     far = b if out else a
-                    ends = [(mid, ones), (xs[far], others)] if out else [(xs[far], others), (mid, ones)]
+                    root, leaf = (mid, float(ones)), (xs[far], float(others))
+                    ends = [root, leaf] if out else [leaf, root]
                     canvas.line(_clear(ends, 22), group=group, width=4 if group == "whole" else 2.2,
                                 detail=f"device {a} to {b}: {n:,} bytes")  # fmt: skip
             # device 0 has its own already

@@ -58,14 +58,13 @@ def signatures(asked: Asked) -> Filled:
         flops = per_byte(found, "weights_only")
         precision = known(asked.machine, "fp16")
         est = estimate(model, asked.machine, phase, 1, context_of(phase), precision)
-        lies, ridge = as_run(est), est.ridge_point
-        side = "compute" if lies >= float(ridge) else "memory-bandwidth"
+        lies, ridge = as_run(est), float(est.ridge_point or 0)
+        side = "compute" if lies >= ridge else "memory-bandwidth"
         rows.append((row, (
-            cell(("1", row, "intensity"), mixed, f"{mixed:.3g}", note="printed from rounded counts and "
-                "bytes"),
+            cell(("1", row, "intensity"), mixed, f"{mixed:.3g}", note="printed from rounded figures"),
             Cell(value=flops, text=f"{flops:.3g}", how=COUNTED),
             Cell(value=lies, text=f"{lies:.3g}", how=PREDICTED),
-            cell(("1", row, "affinity"), side, f"{side}: {lies:.3g} of {float(ridge):.0f}", PREDICTED,
+            cell(("1", row, "affinity"), side, f"{side}: {lies:.3g} of {ridge:.0f}", PREDICTED,
                  note=f"batch 1 in {precision} with activations lies below the ridge of {on.name}"
                  if side != "compute" else ""),
         )))  # fmt: skip

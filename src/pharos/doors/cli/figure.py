@@ -98,11 +98,10 @@ def _all(folder: Path | None, form: str, dark: bool, page: Path | None) -> None:
 
         if page is not None:
             write_whole(page, gallery(page, told))
-            return
-        assert folder is not None
-        if not folder.is_dir():
-            raise InputError("is no folder", where=str(folder))
-        for one in figures().values():
-            told(one.name)
-            draw(str(one.number)).figure.save(folder / f"{one.number:02d}-{one.name}{suffix}", dark)
-    print(f"{len(figures())} figures in {folder}")
+        elif folder is not None:
+            if not folder.is_dir():
+                raise InputError("is no folder", where=str(folder))
+            for one in figures().values():
+                told(one.name)
+                draw(str(one.number)).figure.save(folder / f"{one.number:02d}-{one.name}{suffix}", dark)
+    print(f"{len(figures())} figures in {folder or page}")
