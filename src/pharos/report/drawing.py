@@ -68,7 +68,8 @@ class Figure:
         spec = deepcopy(dict(self.spec))
         own = spec.get("config", {})
         title: dict[str, Any] = {"text": self.title}
-        width = int(spec.get("width", WIDTH) / LETTER)
+        told = spec.get("width", WIDTH)
+        width = int((told if isinstance(told, (int, float)) else WIDTH) / LETTER)
         lines = [part for line in self.lines for part in wrap(line, width)]
         if lines:
             title["subtitle"] = lines
