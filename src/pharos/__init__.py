@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pharos.api import serve as serve
     from pharos.api import show as show
     from pharos.api import summary as summary
+    from pharos.api import sweep as sweep
     from pharos.api import train as train
     from pharos.api import why as why
     from pharos.convert.declared import rule as rule
@@ -47,6 +48,7 @@ _NAMES = {
             "serve",
             "show",
             "summary",
+            "sweep",
             "train",
             "why",
         ),
@@ -86,6 +88,7 @@ __all__ = [
     "serve",
     "show",
     "summary",
+    "sweep",
     "to_onnx",
     "to_torch",
     "trace",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pharos.decide.advice import Finding
     from pharos.decide.choose import Decision
     from pharos.decide.data import Data
+    from pharos.decide.sweep.run import Swept
     from pharos.decide.verdict import Verdict
     from pharos.decide.why import Why
     from pharos.machines.machine import Machine
@@ -177,6 +178,24 @@ def data(path: str | Path, seed: int = 0) -> "Data":
     from pharos.decide.data import inspect
 
     return inspect(path, seed)
+
+
+def sweep(
+    grid: "str | Path | dict[str, Any]", out: "str | Path | None" = None, *, engine: str = "local",
+    jobs: int | None = None, fresh: bool = False,
+) -> "Swept":  # fmt: skip
+    """Evaluates every point of a grid of models, workloads, machines and runtimes.
+
+    Args:
+        grid: a grid file, or its fields as a mapping.
+        out: NAME.parquet for one file, another name for a folder of parts; without it rows stay in memory.
+        engine: local, dask://HOST:PORT, ray or ray://HOST:PORT; jobs: processes of local. They start anew,
+            so that a script calls this under ``if __name__ == "__main__"``.
+        fresh: write over what an earlier sweep left; else it goes on.
+    """
+    from pharos.decide.sweep.run import sweep as run
+
+    return run(grid, out, engine=engine, jobs=jobs, fresh=fresh)
 
 
 def compare(models: list[str], on: list[str], **work: Any) -> "list[Estimate]":

@@ -221,9 +221,9 @@ def contract_of(data: dict[str, Any], where: str) -> tuple[Contract, Document]:
     return _as(Contract, Document(data, where, {}), "a contract")
 
 
-def read_as(root: type[M], path: str | Path, what: str) -> tuple[M, Document]:
+def read_as(root: type[M], path: str | Path | Document, what: str) -> tuple[M, Document]:
     """A YAML file as a strict model, with the places of its fields; errors as of `read_contract`."""
-    return _as(root, read_yaml(path), what)
+    return _as(root, path if isinstance(path, Document) else read_yaml(path), what)
 
 
 def _as(root: type[M], document: Document, what: str) -> tuple[M, Document]:

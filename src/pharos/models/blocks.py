@@ -20,7 +20,7 @@ from pharos.ops.router import Router
 from pharos.ops.shape_ops import Concat, Expand, Reshape, Split, Transpose
 from pharos.ops.stored import Stored
 from pharos.quantity.errors import SizeError, unknown
-from pharos.quantity.sizes import Size, floor_div, is_int, prod
+from pharos.quantity.sizes import Size, agree, floor_div, is_int, prod
 
 
 def conv_norm(
@@ -76,7 +76,7 @@ def inverted_residual(g: Builder, x: Value, channels: Size, stride: int, expand:
     y = conv_norm(g, y, wide, 3, name=depthwise, stride=stride, groups=wide)
     y = g(f"conv.{step}.2", Activation("relu6"), y)
     y = conv_norm(g, y, channels, 1, name=(f"conv.{step + 1}", f"conv.{step + 2}"))
-    fits = stride == 1 and x.shape[1] == channels
+    fits = stride == 1 and agree(x.shape[1], channels)
     return g("add", Add(), x, y) if fits else y
 
 

@@ -8,7 +8,7 @@ from pharos.ops.activation import Activation
 from pharos.ops.copies import Pad
 from pharos.ops.linear import Linear
 from pharos.ops.pooling import GlobalAvgPool, MaxPool2d
-from pharos.quantity.sizes import Size, round_to
+from pharos.quantity.sizes import Size, maximum, round_to
 
 
 def basic(g: Builder, x: Value, channels: int, stride: int = 1) -> Value:
@@ -170,7 +170,7 @@ def mobilenet_v2(work: Workload, *, width: float = 1.0, resolution: Size = 224, 
 
         x = g.repeat("features", count - 1, same, x, start=at + 1)
         at += count
-    last = round_to(1280 * max(1.0, width), 8)
+    last = round_to(1280 * maximum(1.0, width), 8)
     x = conv_norm(g, x, last, 1, name=(f"features.{at}.0", f"features.{at}.1"))
     x = g(f"features.{at}.2", Activation("relu6"), x)
     x = g("pool", GlobalAvgPool(), x)

@@ -11,7 +11,7 @@ from pharos.models.registry import model
 from pharos.ops.elementwise import Add
 from pharos.ops.linear import Linear
 from pharos.ops.pooling import GlobalAvgPool
-from pharos.quantity.sizes import Size, round_to
+from pharos.quantity.sizes import Size, agree, maximum, round_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def fused_residual(g: Builder, x: Value, channels: int, stage: Stage, stride: in
         else:
             y = conv_norm_act(g, y, wide, stage.kernel, "0", "silu", stride=stride, eps=eps)
             y = conv_norm(g, y, channels, 1, name=("1.0", "1.1"), eps=eps)
-    return g("add", Add(), y, x) if stride == 1 and x.shape[1] == channels else y
+    return g("add", Add(), y, x) if stride == 1 and agree(x.shape[1], channels) else y
 
 
 def efficientnet(
@@ -62,7 +62,7 @@ def efficientnet(
             return fused_residual(g, x, channels, stage, stride, eps)
         return gated_inverted_residual(
             g, x, round_to(x.shape[1] * stage.expand, 8), channels, stage.kernel, stride, function="silu",
-            squeeze=max(1, x.shape[1] // 4), squeeze_function="silu", eps=eps,
+            squeeze=maximum(1, x.shape[1] // 4), squeeze_function="silu", eps=eps,
         )  # fmt: skip
 
     g = Builder(name, work.precision)

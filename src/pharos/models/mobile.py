@@ -9,7 +9,7 @@ from pharos.ops.elementwise import Add
 from pharos.ops.linear import Linear
 from pharos.ops.pooling import GlobalAvgPool, MaxPool2d
 from pharos.ops.shape_ops import Concat, Reshape, Split, Transpose
-from pharos.quantity.sizes import Size, round_to
+from pharos.quantity.sizes import Size, agree, is_array, round_to
 
 
 def conv_norm_act(
@@ -24,8 +24,8 @@ def conv_norm_act(
 
 
 def gated_inverted_residual(
-    g: Builder, x: Value, wide: int, channels: int, kernel: int, stride: int, *, function: str,
-    squeeze: int = 0, squeeze_function: str = "relu", gate: str = "sigmoid", eps: float = 1e-5,
+    g: Builder, x: Value, wide: Size, channels: Size, kernel: int, stride: int, *, function: str,
+    squeeze: Size = 0, squeeze_function: str = "relu", gate: str = "sigmoid", eps: float = 1e-5,
 ) -> Value:  # fmt: skip
     """Expand by 1x1, filter depthwise, squeeze and excite, project by 1x1; add if it fits.
 
@@ -37,16 +37,16 @@ def gated_inverted_residual(
     """
     y, step = x, 0
     with g.scope("block"):
-        if wide != x.shape[1]:
+        if not agree(wide, x.shape[1]):
             y = conv_norm_act(g, y, wide, 1, "0", function, eps=eps)
             step = 1
         y = conv_norm_act(g, y, wide, kernel, str(step), function, stride=stride, groups=wide, eps=eps)
-        if squeeze:
+        if is_array(squeeze) or squeeze:
             step += 1
             with g.scope(str(step)):
                 y = squeeze_excite(g, y, squeeze, function=squeeze_function, gate=gate)
         y = conv_norm(g, y, channels, 1, name=(f"{step + 1}.0", f"{step + 1}.1"), eps=eps)
-    return g("add", Add(), y, x) if stride == 1 and x.shape[1] == channels else y
+    return g("add", Add(), y, x) if stride == 1 and agree(x.shape[1], channels) else y
 
 
 # (kernel, expanded, channels, gated, activation, stride): Howard et al. 2019, arXiv:1905.02244, tables 1, 2
@@ -74,7 +74,7 @@ def mobilenet_v3(
 ) -> Graph:  # fmt: skip
     """MobileNetV3: inverted residuals, some gated; `last` channels before the classifier."""
 
-    def scaled(channels: int) -> int:
+    def scaled(channels: int) -> Size:
         return round_to(channels * width, 8)
 
     g, eps = Builder(name, work.precision), 0.001
@@ -134,7 +134,7 @@ def mnasnet(name: str, work: Workload, width: float, resolution: Size, classes: 
         y = g("layers.2", Activation("relu"), layer(g, x, wide, 1, 0, 1, False))
         y = g("layers.5", Activation("relu"), layer(g, y, wide, kernel, 3, stride, True))
         y = layer(g, y, channels, 1, 6, 1, False)
-        return g("add", Add(), y, x) if stride == 1 and x.shape[1] == channels else y
+        return g("add", Add(), y, x) if stride == 1 and agree(x.shape[1], channels) else y
 
     stem = round_to(32 * width, 8)
     x = g("layers.2", Activation("relu"), layer(g, x, stem, 3, 0, 2, False))

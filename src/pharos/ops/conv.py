@@ -23,7 +23,7 @@ from pharos.graph.op import (
 from pharos.graph.tensor import Tensor
 from pharos.ops.conv_algorithms import ALGORITHMS, Algorithm
 from pharos.quantity.errors import unknown
-from pharos.quantity.sizes import Size, ceil_log2, each, floor_div, is_int, pair, prod
+from pharos.quantity.sizes import Size, agree, ceil_log2, each, floor_div, is_int, is_symbol, pair, prod
 
 if TYPE_CHECKING:
     from pharos.graph.graph import Node
@@ -94,9 +94,9 @@ class _Conv(Op):
 
     def class_of(self, *io: Tensor) -> str:
         """Pointwise is a matrix product, depthwise moves memory; the rest are windows of sums."""
-        if not is_int(self.groups) or self.groups == 1:
+        if is_symbol(self.groups) or agree(self.groups, 1):
             return "pointwise" if all(axis[0] == 1 for axis in self.axes()) else "conv"
-        return "depthwise" if self.groups == self.in_channels else "grouped_conv"
+        return "depthwise" if agree(self.groups, self.in_channels) else "grouped_conv"
 
     def primitives(self, x: Tensor, y: Tensor) -> dict[str, Size]:
         taps = self.taps()

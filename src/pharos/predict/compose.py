@@ -43,6 +43,17 @@ def compose(
     count: Size = sum(k.times for k in kernels)
     if runtime.composes == RACE and machine.kind == "gpu":
         return _race(launched, times, constants, device, error)
+    return with_host(device, error, count, runtime, constants, machine)
+
+
+def with_host(
+    device: Size, error: Size, count: Size, runtime: Runtime, constants: Settled, machine: Machine
+) -> Call:
+    """A call of a runtime whose host does not race the device, from its kernels in sum.
+
+    Args:
+        device: seconds of all kernels, with `error`; count: how many run.
+    """
     host: Size
     if runtime.composes == CALLS or machine.kind != "gpu":
         each = constants["op_s"]

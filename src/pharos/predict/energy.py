@@ -73,23 +73,34 @@ def energy_of(
         clock: fraction of the clock that a power cap leaves.
     """
     prices = prices_of(machine, profile, compute_dtype(precision))
-    static, known = static_of(machine, prices)
+    static = static_of(machine, prices)[0]
     if static is None and prices.level == "board":
         return Result(unknown_figure("J", f"idle power of {machine.id} is not in the catalogue"), None)
     each = tuple(dynamic(op, machine, prices, static or 0.0, clock) for op in operations)
     compute = sum((e.compute_J for e in each if e), start=0.0)
     data = sum((e.data_J for e in each if e), start=0.0)
+    figure, parts, share = in_all(compute, data, latency, machine, prices, clock)
+    return Result(figure, parts, each if share is None else tuple(e and _scaled(e, share) for e in each))
+
+
+def in_all(
+    compute: Size, data: Size, latency: Size, machine: Machine, prices: Prices, clock: Size = 1.0
+) -> tuple[Figure, Energy, Size | None]:
+    """The figure and the parts of a step from its joules of arithmetic and of bytes; the share that the
+    machine's limit of power leaves of them, None where it has none.
+    """
+    static, known = static_of(machine, prices)
     rest = (static or 0.0) * latency
     total = compute + data + rest
     evidence = [*prices.evidence]
     if static is not None and known not in evidence:
         evidence.append(known)
     error = prices.error
+    share = None
     most = limit_of(machine, clock)
     if most is not None:
         limit = most * latency
         share = minimum(limit / total, 1.0) if is_array(total) or total else 1.0
-        each = tuple(e and _scaled(e, share) for e in each)
         compute, data, rest = compute * share, data * share, rest * share
         total = minimum(total, limit)
     parts = Energy(compute_J=compute, data_J=data, static_J=rest, error=error, clock=clock)
@@ -98,7 +109,7 @@ def energy_of(
         # what the board draws when idle is known: only the rest is as wide as the tables
         moving = banded(compute + data, "J", error, evidence)
         figure = replace(figure, low=rest + moving.low, high=rest + moving.high)
-    return Result(figure, parts, each)
+    return figure, parts, share
 
 
 def _scaled(energy: Energy, share: Size) -> Energy:

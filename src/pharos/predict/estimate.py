@@ -187,7 +187,7 @@ def predict(
     fits = fits_in(memory, machine)
     samples = graph.meta.get("tokens", 1) * workload.batch
     if any(op.time is None for op in operations) or not operations:
-        why = _what_is_missing(machine, workload)
+        why = what_is_missing(machine, workload)
         return Estimate(
             model=model or graph.name, machine=machine, workload=workload, runtime=chosen.name, count=counts,
             operations=operations, latency=unknown_figure("s", why), energy=unknown_figure("J", why),
@@ -215,13 +215,13 @@ def predict(
     between = call.latency_s - call.device_s
     latency = call.latency_s
     overhead = sum(n * (t.overhead_s + t.serial_s) for n, t in times) + between
-    shares = _shares(times)
+    shares = shares_of(times)
     shares["overhead"] = shares["overhead"] + between
     evidence = [*call.evidence, *(e for _, t in times for e in t.evidence)]
     if chosen.name == "eager" and machine.kind != "gpu" and not machine.calibration:
         # what pages take is among the kernels' data
         evidence += settle(chosen, machine, profile).evidence
-    error, strange = _stranger(chosen, profile, machine, call)
+    error, strange = stranger(chosen, profile, machine, call)
     evidence += strange
     energy = energy_of(operations, latency, machine, profile, graph.precision, clock)
     uncounted = counts.uncounted
@@ -259,7 +259,7 @@ def _page_s(chosen: Runtime, machine: Machine, profile: Profile) -> float:
     return settle(chosen, machine, profile)["page_s"] / min(machine.cores.value or 1.0, TOUCHING)
 
 
-def _stranger(chosen: Runtime, profile: Profile, machine: Machine, call: Call) -> tuple[Size, list[Evidence]]:
+def stranger(chosen: Runtime, profile: Profile, machine: Machine, call: Call) -> tuple[Size, list[Evidence]]:
     """The error of a call, wider where efficiencies were fitted with another runtime's kernels."""
     if machine.calibration or profile.fitted_with in ("", chosen.name):
         return call.error, []
@@ -288,7 +288,7 @@ def _with_pages(
     return tuple(made)
 
 
-def _shares(times: list[tuple[Size, KernelTime]]) -> dict[str, Size]:
+def shares_of(times: list[tuple[Size, KernelTime]]) -> dict[str, Size]:
     """Latency by resource: each kernel's time goes to what is slowest in it, launches apart."""
     shares: dict[str, Size] = dict.fromkeys(
         ("compute", "memory-bandwidth", "overhead", "sequential-dependency"), 0.0
@@ -328,7 +328,7 @@ def _largest(shares: dict[str, Size]) -> Any:
     return max(shares, key=lambda k: shares[k])
 
 
-def _what_is_missing(machine: Machine, workload: Workload) -> str:
+def what_is_missing(machine: Machine, workload: Workload) -> str:
     if machine.bandwidth_bytes_per_s.value is None:
         return f"memory bandwidth of {machine.id} is not in the catalogue"
     return f"{compute_dtype(workload.precision)} peak of {machine.id} is not in the catalogue"

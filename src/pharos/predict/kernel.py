@@ -175,7 +175,7 @@ def _formed(
         raise InputError(f"has curves of another form, without {', '.join(missing)}",
                          where=machine.calibration or curve.evidence.where,
                          hint="`pharos calibrate` writes it anew")  # fmt: skip
-    found = evaluate(form, constants, correction_of(curve), sizes, device)
+    found = evaluate(form, constants, correction_of(curve), sizes, device, told=bool(curve.errors))
     if found is None:
         return None
     parts, regime = found
@@ -319,9 +319,11 @@ def _warm(kernel: Kernel, machine: Machine) -> Size:
     return minimum(moved.inputs + moved.outputs + moved.workspace, RESIDENT * cache) if cache else 0.0
 
 
-def _spills(kernel: Kernel, machine: Machine) -> int:
+def _spills(kernel: Kernel, machine: Machine) -> Size:
     """1 when the weights of a recurrence do not fit in the cache (or it is unknown)."""
     cache, weights = machine.cache_bytes.value, kernel.traffic.weights
+    if is_array(weights) and cache is not None:
+        return (weights > cache) * 1.0
     if cache is None or not isinstance(weights, int):
         return 1
     return int(weights > cache)

@@ -68,10 +68,13 @@ class Memory:
                 + self.optimizer + self.gradients + self.rounding)  # fmt: skip
 
 
-def memory_of(counts: Count, machine: Machine, runtime: str, placed: Arena | None = None) -> Memory:
+def memory_of(
+    counts: Count, machine: Machine, runtime: str, placed: Arena | None = None, lived: Liveness | None = None
+) -> Memory:
     """The memory of one step.
 
     Args:
+        lived: the liveness of activations that overwrite their inputs, where it is known already.
         runtime: "eager" holds what Python's scopes hold, "compiled" what operators still need.
         placed: of a microcontroller, where its runtime puts the activations.
     """
@@ -107,7 +110,7 @@ def memory_of(counts: Count, machine: Machine, runtime: str, placed: Arena | Non
                                     "2 and 20 MiB"))  # fmt: skip
             evidence.append(unknown_because("workspaces that cuDNN's kernels take"))
     else:
-        live = liveness(counts.graph, in_place=runtime != "eager")
+        live = lived or liveness(counts.graph, in_place=runtime != "eager")
     integers = all(is_int(v) for v in live.live)
     return Memory(
         weights=weights,

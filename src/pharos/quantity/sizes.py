@@ -139,11 +139,16 @@ def ceil_log2(n: Size) -> Size:
     return numpy.ceil(numpy.log2(n))
 
 
-def round_to(x: float, multiple: int) -> int:
-    """Channels rounded to a multiple, never below 90% of x.
+def round_to(x: Any, multiple: int) -> Size:
+    """Channels rounded to a multiple, never below 90% of x; of an array, element by element.
 
     Source: the rounding rule of the MobileNet papers' reference code (`make_divisible`).
     """
+    if is_array(x):
+        import numpy
+
+        whole = numpy.maximum(multiple, numpy.floor(x + multiple / 2) // multiple * multiple)
+        return numpy.where(whole < 0.9 * x, whole + multiple, whole)
     rounded = max(multiple, int(x + multiple / 2) // multiple * multiple)
     return rounded + multiple if rounded < 0.9 * x else rounded
 
@@ -162,6 +167,20 @@ def same(a: Size, b: Size) -> bool:
 
     # two arrays that do not broadcast are not equal, and no error either
     return bool(numpy.all(numpy.equal(a, b))) if _broadcasts(a, b) else False
+
+
+def agree(a: Size, b: Size) -> bool:
+    """Whether two sizes that decide a network's form are equal: in every element of arrays, or in none.
+
+    Raises:
+        SizeError: in some elements only, so that no one form stands for all of them.
+    """
+    if is_array(a) or is_array(b):
+        equal = a == b
+        if bool(equal.all()) != bool(equal.any()):
+            raise SizeError("equal in some elements of an array only: they are networks of two forms")
+        return bool(equal.all())
+    return a == b
 
 
 def _broadcasts(a: Size, b: Size) -> bool:

@@ -1,5 +1,6 @@
 """Kernels: closed forms of kernel time by operator class, one file each; `measure.fit` fits them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,11 +32,16 @@ def evaluate(
     residual: Residual | None,
     sizes: Mapping[str, Size],
     device: Device,
+    *,
+    told: bool = True,
 ) -> tuple[Parts, Any] | None:
     """Parts of a kernel's time, residual included, and its regime; numbers for numbers, arrays for arrays.
 
     None for symbols: a choice among kernels has no formula. Where one column of sizes decides all others,
     such as the batch of a sweep, each value of it is computed once.
+
+    Args:
+        told: whether the regime is asked for; it is "" else.
     """
     import numpy as np
 
@@ -43,21 +49,31 @@ def evaluate(
     if any(is_symbol(v) for v in values):
         return None
     shape = np.broadcast_shapes(*[np.shape(v) for v in values])
-    columns = {k: np.broadcast_to(np.asarray(v, float), shape).reshape(-1) for k, v in sizes.items()}
+    whole = math.prod(shape)
+    # numbers stay one row, which broadcasts
+    columns = {
+        k: np.broadcast_to(np.asarray(v, float), shape).reshape(-1) if is_array(v) else np.array([float(v)])
+        for k, v in sizes.items()
+    }
     varying = {k: columns[k] for k, v in sizes.items() if is_array(v)}
     back = None
     if varying and len(next(iter(varying.values()))) > DEDUPLICATED:
         back = _repeats(varying)
         if back is not None:
-            columns = {k: v[back[0]] for k, v in columns.items()}
-    parts = form.parts(constants, columns, device)
-    factor = np.exp(residual(form.features(columns, device))) if residual is not None else None
-    regimes = regime_of(parts)
-    count = len(next(iter(columns.values())))
-    columns_of = (parts.compute, parts.data, parts.fixed, parts.total, parts.serial)
-    found = [np.broadcast_to(v, count) for v in columns_of]
-    regimes = np.broadcast_to(regimes, count)
-    if factor is not None:
+            columns = {k: v[back[0]] if k in varying else v for k, v in columns.items()}
+            whole = len(back[0])
+    blocks = [
+        {k: v[at : at + BLOCK] if k in varying else v for k, v in columns.items()}
+        for at in range(0, whole, BLOCK)
+    ]
+    sized = [(block, min(BLOCK, whole - i * BLOCK)) for i, block in enumerate(blocks)]
+    parts = [_rows(form.parts(constants, block, device), count) for block, count in sized]
+    found = [np.concatenate([p[i] for p in parts]) if len(parts) > 1 else parts[0][i] for i in range(5)]
+    regimes = regime_of(Parts(*found)) if told else np.broadcast_to("", whole)
+    if residual is not None:
+        seen = [form.features(block, device) for block, _ in sized]
+        seen = [np.broadcast_to(s, (count, s.shape[1])) for s, (_, count) in zip(seen, sized, strict=True)]
+        factor = np.exp(residual(np.concatenate(seen) if len(seen) > 1 else seen[0]))
         found = [v * factor for v in found]
     if back is not None:
         found, regimes = [v[back[1]] for v in found], regimes[back[1]]
@@ -66,6 +82,17 @@ def evaluate(
     return Parts(*[v.reshape(shape) for v in found]), regimes.reshape(shape)
 
 
+def _rows(parts: Parts, count: int) -> list[Any]:
+    """The five parts, of `count` rows each."""
+    import numpy as np
+
+    return [
+        np.broadcast_to(v, count) for v in (parts.compute, parts.data, parts.fixed, parts.total, parts.serial)
+    ]
+
+
+# Rows that a form takes at once: its columns then stay in the cache.
+BLOCK = 4096
 # Longer arrays are searched for repeated sizes first, in tables of at most so many entries a size.
 DEDUPLICATED = 256
 TABLE = 8

@@ -137,7 +137,8 @@ class Residual:
         """The correction's logarithm for features [m, features], rounded to eighths first; [m]."""
         import numpy as np
 
-        steps = np.rint(np.asarray(features) * 8)
+        steps = np.asarray(features) * 8
+        np.rint(steps, out=steps)
         back = None
         if len(steps) > BLOCK:
             steps, back = _distinct(steps)
@@ -215,4 +216,6 @@ def octaves(*columns: Column) -> Any:
     """log2 of columns side by side; [n, columns]."""
     import numpy as np
 
-    return np.stack([np.log2(np.maximum(c, 2.0**-10)) for c in np.broadcast_arrays(*columns)], 1)
+    logs = [np.log2(np.maximum(c, 2.0**-10)) for c in columns]
+    # each column in one piece, since they are read one by one
+    return np.stack(np.broadcast_arrays(*logs), 0).T

@@ -5,7 +5,7 @@ from typing import Any
 from pharos.graph.tensor import Tensor
 from pharos.passes.fuse import Around, Kernel
 from pharos.quantity.dtypes import BITS
-from pharos.quantity.sizes import Size, is_int, is_symbol, maximum, minimum, prod
+from pharos.quantity.sizes import Size, agree, is_symbol, maximum, minimum, prod
 
 # Numbers of 32 bits in the widest vectors of processors; narrower ones divide it.
 VECTOR = 16
@@ -74,7 +74,7 @@ def _gemm(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, Size]
     node, work = kernel.lead.node, kernel.lead.work
     out = node.outs[0]
     outputs = sum([t.numel for t in node.outs])
-    n = getattr(node.op, "out_channels", None) or out.shape[-1]
+    n = getattr(node.op, "out_channels", out.shape[-1])
     # products of the same input lie side by side
     outputs, n = outputs * _wider(kernel), n * _wider(kernel)
     # two activations multiply matrix by matrix; weights serve all rows
@@ -209,7 +209,7 @@ def _cpu_conv(kernel: Kernel, vector: float | None, scalar: Size) -> dict[str, S
     taps = found["kh"] * found["kw"]
     c_in, c_out, groups = found["c_in"], found["c_out"], found["groups"]
     ragged: Size = 0
-    if is_int(groups) and groups > 1:
+    if not is_symbol(groups) and not agree(groups, 1):
         # kernels in blocks of channels want whole vectors of a group's, or of all where each has its own
         alone = kernel.lead.cost_class == "depthwise"
         ragged = _spare(groups * c_out) if alone else maximum(_spare(c_in), _spare(c_out))
