@@ -329,6 +329,7 @@ def _largest(shares: dict[str, Size]) -> Any:
 
 
 def what_is_missing(machine: Machine, workload: Workload) -> str:
+    """The figure without which there is no time."""
     if machine.bandwidth_bytes_per_s.value is None:
         return f"memory bandwidth of {machine.id} is not in the catalogue"
     return f"{compute_dtype(workload.precision)} peak of {machine.id} is not in the catalogue"

@@ -182,7 +182,7 @@ def _times(
     points: Points, machine: Machine, profile: Profile, runtime: Runtime, workload: Workload,
     needs: frozenset[str],
 ) -> tuple[dict[str, Size], list[Evidence], Size] | None:  # fmt: skip
-    """Sums over kernels of what is needed, evidence, and how many kernels run; None where a time is not known.
+    """Sums over kernels of what is needed, evidence, kernels that run; None where a time is not known.
 
     Kernels that have the same places are summed up at their distinct shapes, and spread over the grid once.
     """

@@ -1,5 +1,6 @@
 """Sweeps as a table and as JSON: what was evaluated, where it lies, how figures are known, the first rows."""
 
+import re
 from typing import Any
 
 from rich import box
@@ -11,6 +12,8 @@ from pharos.decide.sweep.run import Swept
 from pharos.predict.figures import COLUMNS
 from pharos.quantity.units import fmt
 from pharos.report.rows import plain
+
+_UNIT = re.compile("_[sJW]$")
 
 
 def sweep_row(found: Swept, rows: int = 12) -> dict[str, Any]:
@@ -94,8 +97,7 @@ def _print_table(console: Console, shown: list[dict[str, Any]], rows: int) -> No
     if same:
         console.print(Text(", ".join(f"{k} {v}" for k, v in same.items()), style="dim"))
     texts = [[_cell(k, r, k in bands) for k in differs] for r in shown]
-    heads = [k.removesuffix("_s").removesuffix("_J").removesuffix("_W").replace("_bytes", "").replace("_", " ")
-             for k in differs]  # fmt: skip
+    heads = [_UNIT.sub("", k).replace("_bytes", "").replace("_", " ") for k in differs]
     widths = [max(len(h), *(len(t[i]) for t in texts)) for i, h in enumerate(heads)]
     fitting, used = 0, 0
     for width in widths:

@@ -91,8 +91,8 @@ def _coded(values: list[Any], rows: list[int], ends: Any, kind: str) -> Codes:
             places = np.array([known.setdefault(w, len(known)) for w in (False, True)], np.int16)
             codes[start:end] = places[value.astype(np.intp)]
         else:
-            codes[start:end] = known.setdefault(str(value) if kind == "VARCHAR" and value is not None else value,
-                                                len(known))  # fmt: skip
+            word = str(value) if kind == "VARCHAR" and value is not None else value
+            codes[start:end] = known.setdefault(word, len(known))
     return Codes(codes, tuple(known))
 
 
@@ -163,8 +163,9 @@ class Folder:
         if self.manifest.exists() and not fresh:
             held = self._held()
             if held.get("bound") != digest(bound):
+                what = _difference(held.get("of", {}), bound)
                 raise InputError(
-                    f"holds parts of another sweep: {_difference(held.get('of', {}), bound)}", where=str(self.path),
+                    f"holds parts of another sweep: {what}", where=str(self.path),
                     hint="give --fresh to write over them, or another -o",
                 )  # fmt: skip
         elif self.path.exists():

@@ -221,7 +221,7 @@ def _groups(
     model: Entered, combos: tuple[dict[str, Any], ...], slab: Slab, resolutions: tuple[int, ...] | None,
     batches: tuple[int, ...], contexts: tuple[int, ...] | None,
 ) -> tuple[list[Group], tuple[int, str] | None]:  # fmt: skip
-    """Combinations by the form of their networks, without what is none; how many points were lost, and why."""
+    """Combinations by the form of their networks, without what is none; points that were lost, and why."""
     found: dict[Any, list[int]] = {}
     why, total = "", 0
     for i in range(*slab.combos):

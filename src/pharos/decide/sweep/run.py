@@ -26,6 +26,7 @@ from pharos.decide.sweep.parts import (
 from pharos.decide.sweep.plan import ROWS, Plan, plan
 from pharos.decide.sweep.points import Block, Told, blocks
 from pharos.quantity.errors import InputError, PharosError
+from pharos.quantity.version import __version__
 
 # Failures of one part that are not its own mistake: workers die.
 TRIES = 4
@@ -179,7 +180,6 @@ def _swept(planned: Plan, path: Path, told: dict[str, Any], start: float, engine
 
 def bound_of(planned: Plan, rows: int) -> dict[str, Any]:
     """What parts are bound to: the grid, the facts of its machines, files it names, Pharos itself."""
-    from pharos import __version__
     from pharos.convert.cache import file_digest
 
     files = [m.name for m in planned.grid.models if m.name.endswith((".onnx", ".json"))]
@@ -194,8 +194,6 @@ def bound_of(planned: Plan, rows: int) -> dict[str, Any]:
 
 def provenance(planned: Plan, told: Told) -> dict[str, Any]:
     """What a reader needs to know of where figures come from."""
-    from pharos import __version__
-
     return {
         "pharos": __version__, "name": planned.grid.name, "grid": planned.grid.given,
         "machines": list(_machines(planned)), "refused": list(planned.refused), "evidence": told.evidence,
@@ -247,8 +245,6 @@ def compute(text: str, rows: int, version: str, number: int) -> tuple[int, bytes
     Raises:
         InputError: another version of Pharos works here.
     """
-    from pharos import __version__
-
     if version != __version__:
         raise InputError(f"a worker has Pharos {__version__}, this is {version}", where=socket.gethostname())
     planned = _planned(text, rows)
@@ -271,7 +267,6 @@ def _compute(
     sizes = [sum(s.points for s in part) * len(planned.targets) for part in planned.parts]
     begun = sum(sizes) - sum(sizes[i] for i in left)
     done, written, retried, workers = begun, 0, 0, {}
-    from pharos import __version__
 
     def tell() -> None:
         if tick is not None:
