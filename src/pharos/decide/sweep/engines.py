@@ -30,14 +30,15 @@ class Ray(Executor):
     """Tasks of a Ray cluster as an Executor; Ray itself runs a task again whose worker died."""
 
     def __init__(self, ray: Any) -> None:
-        self.ray = ray
-        self._known: dict[Any, Any] = {}
+        self._task = ray.remote(_call).options(num_cpus=1, max_retries=3)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         """Sends a task to the cluster."""
-        if fn not in self._known:
-            self._known[fn] = self.ray.remote(fn).options(num_cpus=1, max_retries=3)
-        return self._known[fn].remote(*args, **kwargs).future()
+        return self._task.remote(fn, *args, **kwargs).future()
+
+
+def _call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return fn(*args, **kwargs)
 
 
 class Engine:

@@ -52,7 +52,9 @@ def evaluate(
     whole = math.prod(shape)
     # numbers stay one row, which broadcasts
     columns = {
-        k: np.broadcast_to(np.asarray(v, float), shape).reshape(-1) if is_array(v) else np.array([float(v)])
+        k: np.broadcast_to(np.asarray(v, float), shape).reshape(-1)
+        if form.whole or is_array(v)
+        else np.array([float(v)])
         for k, v in sizes.items()
     }
     varying = {k: columns[k] for k, v in sizes.items() if is_array(v)}
@@ -60,10 +62,10 @@ def evaluate(
     if varying and len(next(iter(varying.values()))) > DEDUPLICATED:
         back = _repeats(varying)
         if back is not None:
-            columns = {k: v[back[0]] if k in varying else v for k, v in columns.items()}
+            columns = {k: v[back[0]] if len(v) == whole else v for k, v in columns.items()}
             whole = len(back[0])
     blocks = [
-        {k: v[at : at + BLOCK] if k in varying else v for k, v in columns.items()}
+        {k: v[at : at + BLOCK] if len(v) == whole else v for k, v in columns.items()}
         for at in range(0, whole, BLOCK)
     ]
     sized = [(block, min(BLOCK, whole - i * BLOCK)) for i, block in enumerate(blocks)]

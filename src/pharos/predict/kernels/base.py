@@ -52,6 +52,7 @@ class Form:
         name: what a profile calls it; sizes: the columns it reads.
         constants: each with where a fit starts, how far, in the logarithm, it strays at first, and the most
             it may become, where physics says so; all positive.
+        whole: columns must all have the same length; else a number may be one row that broadcasts.
         switches: regimes that a kernel library has or has not, each with its options, the usual one first.
         parts: the formula. features: columns that the residual tells cases apart by, in octaves.
     """
@@ -62,6 +63,7 @@ class Form:
     parts: Callable[[Constants, Sizes, Device], Parts]
     features: Callable[[Sizes, Device], Any]
     switches: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    whole: bool = False
 
     def start(self) -> dict[str, float]:
         """Constants before any fit."""

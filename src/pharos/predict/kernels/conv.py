@@ -121,5 +121,5 @@ SIZES = (
     "read",
     "written",
 )
-CONV = Form(name="conv", sizes=SIZES, constants=CONSTANTS, parts=parts, features=features,
+CONV = Form(whole=True, name="conv", sizes=SIZES, constants=CONSTANTS, parts=parts, features=features,
             switches={"winograd": (1, 0)})  # fmt: skip
