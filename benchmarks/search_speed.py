@@ -23,13 +23,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 PAGE = Path(__file__).parents[1] / "docs" / "search_speed.md"
 # Figures of an evaluation in the timed searches.
 ASKED = ["latency_s", "memory_bytes"]
-BOARDS = ["cortex-a53", "raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-xavier-nx", "jetson-orin-nano",
-          "jetson-agx-orin-64gb", "apple-m1", "apple-m2", "apple-m4", "rtx-3090", "l4"]  # fmt: skip
+# Every machine of the catalogue but microcontrollers, whose arenas are placed point by point.
+MACHINES = {"kind": ["gpu", "cpu", "tpu", "npu", "mobile_soc"]}
 MOBILENET = {
     "name": "mobilenet",
     "models": {"name": "mobilenet_v2", "width": {"start": 0.35, "stop": 1.62, "step": 0.01},
                "resolution": {"start": 96, "stop": 606, "step": 2}},
-    "machines": BOARDS,
+    "machines": MACHINES,
     "workload": {"precision": ["fp32", "fp16", "int8"]},
     "columns": ASKED,
 }  # fmt: skip
@@ -60,13 +60,18 @@ def search(grid: dict, numbers: list[int]) -> tuple[int, float, float]:
 
     planned = plan(read_grid(grid))
     slabs = [s for part in planned.parts for s in part]
-    told, start = Told(), time.process_time()
+    told, start, known = Told(), time.process_time(), 0
     for number in numbers:
         for block in blocks(planned, slabs[number], told):
-            # what a search does with them: the fastest that fits
-            np.nanmin(block.columns["latency_s"])
-            np.nanmax(block.columns["memory_bytes"])
-    return told.evaluated, time.process_time() - start, peak()
+            latency = block.columns["latency_s"]
+            if latency is None:
+                # a machine without a peak or a bandwidth: no prediction, not counted
+                continue
+            # what a search does with them: the fastest, and what it holds
+            best = int(np.argmin(latency))
+            assert np.broadcast_to(block.columns["memory_bytes"], block.rows)[best] > 0
+            known += block.rows
+    return known, time.process_time() - start, peak()
 
 
 def peak() -> float:
@@ -102,7 +107,7 @@ def timed(grid: dict, workers: int) -> dict:
         found = [r.result() for r in runs]
         wall = time.perf_counter() - start
     points = sum(f[0] for f in found)
-    assert points == planned.points
+    assert 0.5 * planned.points < points <= planned.points
     return {"points": points, "wall": wall, "rate": points / wall,
             "core": points / sum(f[1] for f in found), "peak": max(f[2] for f in found)}  # fmt: skip
 
@@ -271,9 +276,9 @@ def page(results: dict) -> str:
         f"| MobileNetV2 width x resolution x precision x machine | {m['points']:,} | {m['wall']:.1f} | {m['rate']:,.0f} | {m['core']:,.0f} | 1,000,000 | {m['peak']:.0f} |",
         f"| Llama 3.1 8B decode, batch x context x precision | {d['points']:,} | {d['wall']:.1f} | {d['rate']:,.0f} | {d['core']:,.0f} | 5,000,000 | {d['peak']:.0f} |",
         "",
-        f"MobileNetV2: 128 widths from 0.35 to 1.62, 256 resolutions from 96 to 606, fp32, fp16 and int8, {len(BOARDS)}",
-        f"machines ({', '.join(BOARDS)}). Widths round to channels in steps of 8, so that many layers of neighbours are",
-        "the same. Machines whose convolutions have a closed form of tiles and algorithms (large GPUs) cost more than",
+        "MobileNetV2: 128 widths from 0.35 to 1.62, 256 resolutions from 96 to 606, fp32, fp16 and int8, every machine",
+        "of the catalogue but microcontrollers; machines whose figures give no latency are not counted. Widths round to",
+        "channels in steps of 8, so that many layers of neighbours are the same. Machines whose convolutions have a closed form of tiles and algorithms (large GPUs) cost more than",
         "those with a roofline; one core, one machine of that grid alone:",
         "",
         "| machine | points a second, one core |",
@@ -318,7 +323,7 @@ def main() -> None:
     begun = time.perf_counter()
     results["decode"] = timed(decode(given.search_points), 2)
     print("decode", results["decode"], flush=True)
-    mobile = MOBILENET if given.points >= 10**8 else MOBILENET | {"machines": BOARDS[:4]}
+    mobile = MOBILENET if given.points >= 10**8 else MOBILENET | {"machines": ["cortex-a53", "rtx-3090"]}
     results["mobilenet"] = timed(mobile, 2)
     print("mobilenet", results["mobilenet"], flush=True)
     results["machines"] = by_machine()

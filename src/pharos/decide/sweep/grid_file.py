@@ -144,6 +144,11 @@ class Grid:
     given: dict[str, Any]
 
     @property
+    def key(self) -> str:
+        """The same for equal grids."""
+        return repr(self.given)
+
+    @property
     def axes(self) -> tuple[str, ...]:
         """Names of the columns that tell a point, hyperparameters last."""
         found = dict.fromkeys(("model", "machine", "runtime", "phase", "precision", "batch", "context"))

@@ -16,7 +16,7 @@ from pharos.quantity.errors import InputError, PharosError
 # The hyperparameter that is an axis of its own: no other decides with it whether there is a network.
 OWN = "resolution"
 # Points of a slab: its arrays stay in the cache, and calls cost little beside them.
-POINTS = 1 << 16
+POINTS = 1 << 15
 # Where points are predicted one by one, a part is done in about a minute.
 SINGLE = 1 << 10
 ROWS = 1_000_000
@@ -24,11 +24,12 @@ ROWS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Slab:
-    """A block of one model's points in one phase and precision, for all machines and runtimes.
+    """A block of one model's points in one phase and precision, for some of the machines and runtimes.
 
     Args:
         model: its number in the grid.
         combos, resolutions, batches, contexts: (first, behind the last) place on each axis.
+        targets: likewise, of what it is evaluated on.
     """
 
     model: int
@@ -38,11 +39,17 @@ class Slab:
     resolutions: tuple[int, int]
     batches: tuple[int, int]
     contexts: tuple[int, int]
+    targets: tuple[int, int]
 
     @property
     def points(self) -> int:
         """Its points on one machine."""
         return prod(b - a for a, b in (self.combos, self.resolutions, self.batches, self.contexts))
+
+    @property
+    def rows(self) -> int:
+        """Its points on all its machines."""
+        return self.points * (self.targets[1] - self.targets[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class Plan:
 
     Args:
         parts: slabs of each file.
-        targets: what every slab is evaluated on; refused: machines without the runtime, with the reason.
+        targets: what points are evaluated on; refused: machines without the runtime, with the reason.
         needs: parts of an estimate that are read.
     """
 
@@ -91,14 +98,14 @@ class Plan:
     @property
     def points(self) -> int:
         """Points of the grid: rows, before conditions, of what is a network."""
-        return sum(s.points for part in self.parts for s in part) * len(self.targets)
+        return sum(s.rows for part in self.parts for s in part)
 
 
 def plan(grid: Grid, rows: int = ROWS) -> Plan:
     """Cuts a grid; the same grid and rows give the same parts.
 
     Args:
-        rows: of a part at most, as far as one point on all machines allows.
+        rows: of a part at most.
 
     Raises:
         InputError: no machine has one of the runtimes.
@@ -119,16 +126,15 @@ def plan(grid: Grid, rows: int = ROWS) -> Plan:
         raise InputError("no machine of the grid has the runtime", hint=refused[0] if refused else "")
     axes = tuple(map(_axes, grid.models))
     most = POINTS if all(t.lean for t in targets) else SINGLE
-    most = max(1, min(most, rows // len(targets)))
     parts: list[tuple[Slab, ...]] = []
     slabs: list[Slab] = []
     held = 0
-    for slab in _slabs(grid, axes, most):
-        if slabs and (held + slab.points) * len(targets) > rows:
+    for slab in _slabs(grid, axes, min(most, rows), len(targets), rows):
+        if slabs and held + slab.rows > rows:
             parts.append(tuple(slabs))
             slabs, held = [], 0
         slabs.append(slab)
-        held += slab.points
+        held += slab.rows
     parts.append(tuple(slabs))
     return Plan(grid, axes, tuple(targets), tuple(refused), needs, tuple(parts))
 
@@ -142,13 +148,16 @@ def _axes(model: Entered) -> Axes:
     return Axes(combos, resolutions)
 
 
-def _slabs(grid: Grid, axes: tuple[Axes, ...], most: int) -> Iterator[Slab]:
+def _slabs(grid: Grid, axes: tuple[Axes, ...], most: int, targets: int, rows: int) -> Iterator[Slab]:
+    """Blocks of at most `most` points, each on as many of the targets as a part of `rows` holds."""
     for i, each in enumerate(axes):
         lengths = (len(each.combos), len(each.resolutions or (0,)), len(grid.batches),
                    len(grid.contexts or (0,)))  # fmt: skip
         for phase, precision in product(grid.phases, grid.precisions):
             for places in product(*map(_cuts, lengths, _chunks(lengths, most))):
-                yield Slab(i, phase, precision, *places)
+                points = prod(b - a for a, b in places)
+                for some in _cuts(targets, max(1, min(targets, rows // points))):
+                    yield Slab(i, phase, precision, *places, some)
 
 
 def _chunks(lengths: tuple[int, ...], most: int) -> list[int]:

@@ -1,7 +1,7 @@
 """Points: a slab of a grid evaluated as arrays where the network's form allows, else point by point."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -90,23 +90,30 @@ def blocks(plan: Plan, slab: Slab, told: Told) -> Iterator[Block]:
     contexts = grid.contexts and grid.contexts[slice(*slab.contexts)]
     groups, lost = _groups(model, axes.combos, slab, resolutions, batches, contexts)
     if lost:
-        told.impossible += lost[0] * len(plan.targets)
+        told.impossible += lost[0] * (slab.targets[1] - slab.targets[0])
         told.why = told.why or lost[1]
-    for group in groups:
-        yield from _of_group(plan, model, group, slab, told)
+    for i, group in enumerate(groups):
+        yield from _of_group(plan, model, group, slab, told, i)
 
 
-def _of_group(plan: Plan, model: Entered, group: Group, slab: Slab, told: Told) -> Iterator[Block]:
+def _of_group(
+    plan: Plan, model: Entered, group: Group, slab: Slab, told: Told, number: int | tuple[int, ...]
+) -> Iterator[Block]:
     work = _workload(group, slab)
-    points = _points(model, group, work)
+    key = (plan.grid.key, replace(slab, targets=(0, 0)), number)
+    if key not in _LAST:
+        # a slab's next machines ask for the same points
+        _LAST.clear()
+        _LAST[key] = _points(model, group, work)
+    points = _LAST[key]
     if points is None and len(group.combos) > 1:
         # a form that arrays do not reach: one combination after the other
         for i in range(len(group.combos)):
             one = Group(group.places[i : i + 1], group.combos[i : i + 1], group.resolutions, group.batches,
                         group.contexts)  # fmt: skip
-            yield from _of_group(plan, model, one, slab, told)
+            yield from _of_group(plan, model, one, slab, told, (i,))
         return
-    for target in plan.targets:
+    for target in plan.targets[slice(*slab.targets)]:
         if points is not None and target.lean:
             found = points.estimate(target.machine, work, target.runtime, plan.needs, model=model.name)
             told.evaluated += _size(group.shape)
@@ -127,6 +134,9 @@ def _of_group(plan: Plan, model: Entered, group: Group, slab: Slab, told: Told) 
             told.single += 1
             _note(told, model, found)
             yield from _rows(plan, model, alone, slab, target, found)
+
+
+_LAST: dict[Any, Points | None] = {}
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -223,6 +233,7 @@ def _groups(
 ) -> tuple[list[Group], tuple[int, str] | None]:  # fmt: skip
     """Combinations by the form of their networks, without what is none; points that were lost, and why."""
     found: dict[Any, list[int]] = {}
+    found_form: dict[int, Any] = {}
     why, total = "", 0
     for i in range(*slab.combos):
         form = _form(model.name, _key(combos[i]), slab.phase, _first(resolutions), _first(contexts))
@@ -230,9 +241,10 @@ def _groups(
             # another resolution or context may do; it is looked at by itself
             form = ("alone", i)
         found.setdefault(form, []).append(i)
+        found_form[i] = form
     groups = []
     for places in found.values():
-        first = combos[places[0]]
+        first = _alike(model.name, slab.phase, found_form[places[0]], combos[places[0]])
         fine_r, why_r = _possible(model, first, slab, resolutions, contexts, OWN)
         fine_c, why_c = _possible(model, first, slab, resolutions, contexts, "context")
         why = why or why_r or why_c
@@ -242,6 +254,20 @@ def _groups(
         if kept:
             groups.append(Group(tuple(places), tuple(combos[i] for i in places), fine_r, batches, fine_c))
     return groups, (total, why) if total else None
+
+
+_SEEN: dict[Any, dict[str, Any]] = {}
+
+
+def _alike(name: str, phase: str, form: Any, combo: dict[str, Any]) -> dict[str, Any]:
+    """The first combination seen of the same form that differs in multipliers (fractions) alone.
+
+    Which resolutions and contexts give networks is looked up for it, once for all of them.
+    """
+    if isinstance(form, tuple):
+        return combo
+    rest = tuple((k, str(v)) for k, v in combo.items() if not isinstance(v, float))
+    return _SEEN.setdefault((name, phase, form, rest), combo)
 
 
 def _first(values: tuple[int, ...] | None) -> int | None:

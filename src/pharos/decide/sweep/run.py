@@ -250,7 +250,7 @@ def compute(text: str, rows: int, version: str, number: int) -> tuple[int, bytes
     planned = _planned(text, rows)
     told = Told()
     found = [block for slab in planned.parts[number] for block in blocks(planned, slab, told)]
-    points = sum(slab.points for slab in planned.parts[number]) * len(planned.targets)
+    points = sum(slab.rows for slab in planned.parts[number])
     made = part_bytes(planned.grid, found, told)
     return number, made, sum(b.rows for b in found), points, f"{socket.gethostname()}:{os.getpid()}"
 
@@ -264,7 +264,7 @@ def _compute(
     Only this process writes, and only whole parts: whatever else dies, nothing that was written is lost.
     """
     text = json.dumps(grid_text(planned.grid))
-    sizes = [sum(s.points for s in part) * len(planned.targets) for part in planned.parts]
+    sizes = [sum(s.rows for s in part) for part in planned.parts]
     begun = sum(sizes) - sum(sizes[i] for i in left)
     done, written, retried, workers = begun, 0, 0, {}
 

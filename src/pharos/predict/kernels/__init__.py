@@ -64,11 +64,12 @@ def evaluate(
         if back is not None:
             columns = {k: v[back[0]] if len(v) == whole else v for k, v in columns.items()}
             whole = len(back[0])
+    length = BLOCK // CANDIDATES if form.whole else BLOCK
     blocks = [
-        {k: v[at : at + BLOCK] if len(v) == whole else v for k, v in columns.items()}
-        for at in range(0, whole, BLOCK)
+        {k: v[at : at + length] if len(v) == whole else v for k, v in columns.items()}
+        for at in range(0, whole, length)
     ]
-    sized = [(block, min(BLOCK, whole - i * BLOCK)) for i, block in enumerate(blocks)]
+    sized = [(block, min(length, whole - i * length)) for i, block in enumerate(blocks)]
     parts = [_rows(form.parts(constants, block, device), count) for block, count in sized]
     found = [np.concatenate([p[i] for p in parts]) if len(parts) > 1 else parts[0][i] for i in range(5)]
     regimes = regime_of(Parts(*found)) if told else np.broadcast_to("", whole)
@@ -95,6 +96,8 @@ def _rows(parts: Parts, count: int) -> list[Any]:
 
 # Rows that a form takes at once: its columns then stay in the cache.
 BLOCK = 4096
+# Kernels of a library, in round numbers, that a form with whole columns tries for each row.
+CANDIDATES = 16
 # Longer arrays are searched for repeated sizes first, in tables of at most so many entries a size.
 DEDUPLICATED = 256
 TABLE = 8

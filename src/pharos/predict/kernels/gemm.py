@@ -107,5 +107,5 @@ def features(sizes: Sizes, device: Device) -> Any:
     return np.concatenate([plain, np.stack(np.broadcast_arrays(odd, *ragged, *lost), 1)], 1)
 
 
-GEMM = Form(whole=True, name="gemm", sizes=("batch", "m", "n", "k", "element", "read", "written"), constants=CONSTANTS,
-            parts=parts, features=features, switches={"step": (64, 8)})  # fmt: skip
+GEMM = Form(whole=True, name="gemm", sizes=("batch", "m", "n", "k", "element", "read", "written"),
+            constants=CONSTANTS, parts=parts, features=features, switches={"step": (64, 8)})  # fmt: skip
