@@ -120,6 +120,9 @@ def test_the_schema_takes_the_examples():
 
     examples = sorted((Path(__file__).parents[2] / "examples" / "sweeps").glob("*.yaml"))
     assert examples
+    jsonschema.validate(SMALL | {"models": SMALL["models"][0], "machines": {"kind": "gpu"}}, grid_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(SMALL | {"models": {"width": 1.0}}, grid_schema())
     for path in examples:
         jsonschema.validate(read_yaml(path).data, grid_schema())
         assert plan(read_grid(path)).points

@@ -351,7 +351,7 @@ def _distinct(arrays: Sequence[Any], axis: int) -> tuple[Any, Any] | None:
             if keep is not None and np.array_equal(column, column[keep][back]):
                 continue
             _, first, code = np.unique(column, return_index=True, return_inverse=True)
-            if keep is not None:
+            if keep is not None and back is not None:
                 _, first, code = np.unique(back * len(first) + code, return_index=True, return_inverse=True)
             keep, back = first, code
             if len(keep) > WORTH * length:

@@ -1,5 +1,6 @@
 """Engines: where parts are computed: here, in processes, on a Dask or a Ray cluster; all are Executors."""
 
+import logging
 import os
 import signal
 import sys
@@ -130,10 +131,14 @@ def _dask(name: str) -> Iterator[Engine]:
     try:
         # workers that come and go: Dask itself runs a lost task again
         made = Engine(name, lambda: client.get_executor(pure=False, retries=3),
-                      lambda: sum(client.nthreads().values()))  # fmt: skip
+                      lambda: sum(_threads(client)))  # fmt: skip
         yield made
     finally:
         client.close(timeout=5)
+
+
+def _threads(client: Any) -> list[int]:
+    return list(client.nthreads().values())
 
 
 def _ray(name: str) -> Iterator[Engine]:
@@ -146,7 +151,9 @@ def _ray(name: str) -> Iterator[Engine]:
     ours = not ray.is_initialized()
     if ours:
         try:
-            ray.init(address="auto" if name == "ray" else name, log_to_driver=False, logging_level="ERROR")
+            ray.init(
+                address="auto" if name == "ray" else name, log_to_driver=False, logging_level=logging.ERROR
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             what = str(error).splitlines()[0]
             raise InputError(f"no Ray cluster answers at {name}: {what}", where="--engine") from None

@@ -33,6 +33,25 @@ _SCHEMA: dict[str, Any] = {
     ],
     "examples": [[1, 2, 4], {"start": 128, "stop": 4096, "step": 128}],
 }
+_MODEL: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"name": {"type": "string"}},
+            "required": ["name"],
+            "additionalProperties": _SCHEMA,
+        },
+    ]
+}
+_MODELS: dict[str, Any] = {"anyOf": [_MODEL, {"type": "array", "items": _MODEL, "minItems": 1}]}
+_MACHINES: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        {"type": "object", "properties": {"kind": {}}, "required": ["kind"], "additionalProperties": False},
+    ]
+}
 if TYPE_CHECKING:
     Values = tuple[Any, ...]
 else:
@@ -82,11 +101,11 @@ class GridFile(_Strict):
     name: str = Field("sweep", min_length=1, max_length=200)
     models: Any = Field(
         description="a name, {name: mobilenet_v2, width: [0.5, 1.0], resolution: ...}, or a list of them",
-        json_schema_extra=_SCHEMA | {"type": ["string", "array", "object"]},
+        json_schema_extra=_MODELS,
     )
     machines: Any = Field(
         description="a name, a list of names, all, or {kind: gpu}",
-        json_schema_extra={"type": ["string", "array", "object"]},
+        json_schema_extra=_MACHINES,
     )
     workload: GridWork = GridWork()  # pyright: ignore[reportCallIssue]
     runtime: Values = Field((None,), description="what runs it; the machine's usual one if left out")

@@ -154,10 +154,13 @@ def _slabs(grid: Grid, axes: tuple[Axes, ...], most: int, targets: int, rows: in
         lengths = (len(each.combos), len(each.resolutions or (0,)), len(grid.batches),
                    len(grid.contexts or (0,)))  # fmt: skip
         for phase, precision in product(grid.phases, grid.precisions):
-            for places in product(*map(_cuts, lengths, _chunks(lengths, most))):
+            cuts = [
+                _cuts(length, chunk) for length, chunk in zip(lengths, _chunks(lengths, most), strict=True)
+            ]
+            for places in product(*cuts):
                 points = prod(b - a for a, b in places)
                 for some in _cuts(targets, max(1, min(targets, rows // points))):
-                    yield Slab(i, phase, precision, *places, some)
+                    yield Slab(i, phase, precision, places[0], places[1], places[2], places[3], some)
 
 
 def _chunks(lengths: tuple[int, ...], most: int) -> list[int]:
