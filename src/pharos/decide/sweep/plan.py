@@ -15,8 +15,10 @@ from pharos.quantity.errors import InputError, PharosError
 
 # The hyperparameter that is an axis of its own: no other decides with it whether there is a network.
 OWN = "resolution"
-# Points of a slab: its arrays stay in the cache, and calls cost little beside them.
+# Points of a slab: what every operator has of them fits in some 200 MB, and calls cost little beside them.
 POINTS = 1 << 15
+# Of a step of decoding, where attention alone has a size for each pair of batch and context.
+DECODED = 1 << 18
 # Where points are predicted one by one, a part is done in about a minute.
 SINGLE = 1 << 10
 ROWS = 1_000_000
@@ -154,9 +156,12 @@ def _slabs(grid: Grid, axes: tuple[Axes, ...], most: int, targets: int, rows: in
         lengths = (len(each.combos), len(each.resolutions or (0,)), len(grid.batches),
                    len(grid.contexts or (0,)))  # fmt: skip
         for phase, precision in product(grid.phases, grid.precisions):
-            cuts = [
-                _cuts(length, chunk) for length, chunk in zip(lengths, _chunks(lengths, most), strict=True)
-            ]
+            chunks = _chunks(lengths, most)
+            if phase == "decode" and most == POINTS:
+                whole = min(DECODED, rows)
+                last = min(lengths[3], whole)
+                chunks = [*_chunks(lengths[:3], max(1, min(most, whole // last))), last]
+            cuts = [_cuts(length, chunk) for length, chunk in zip(lengths, chunks, strict=True)]
             for places in product(*cuts):
                 points = prod(b - a for a, b in places)
                 for some in _cuts(targets, max(1, min(targets, rows // points))):
