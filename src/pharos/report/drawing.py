@@ -70,7 +70,8 @@ class Figure:
         title: dict[str, Any] = {"text": self.title}
         told = spec.get("width", WIDTH)
         width = int((told if isinstance(told, (int, float)) else WIDTH) / LETTER)
-        lines = [part for line in self.lines for part in wrap(line, width)]
+        # lines of the figure's own stay as they are
+        lines = wrap(self.source, width) if isinstance(self.source, str) else self.lines
         if lines:
             title["subtitle"] = lines
         return {
