@@ -1,0 +1,138 @@
+"""Studies of causes, choices, access, parallelism and fits, each against another way to the same figure."""
+
+import pytest
+
+from pharos.book.study import run_study
+from pharos.quantity.errors import PharosError
+
+
+def test_bottleneck_flips_with_its_counters():
+    told = run_study("bottleneck").numbers
+    assert told["cause"] is None
+
+    def cause(**given):
+        return run_study("bottleneck", **given).numbers["cause"]
+
+    assert cause(utilisation=0.7, moved="400 GB/s") == "compute"
+    # 500 tokens/s that each read 3.1 GB: 1.55 of 2.039 TB/s
+    told = run_study("bottleneck", utilisation=0.01, rate=500, weights="3.1 GB").numbers
+    assert told["share_of_bandwidth"] == pytest.approx(500 * 3.1e9 / 2.039e12)
+    assert (told["cause"], told["lighthouse"]) == ("memory-bandwidth", "gpt2-xl")
+    assert cause(utilisation=0.02, moved="100 GB/s") == "latency"
+    low = {"utilisation": 0.02, "moved": "100 GB/s", "before": "1 ms"}
+    assert cause(**low, after="2 ms") == "sequential-dependency"
+    assert cause(**low, after="1 ms", grown="batch") == "latency"
+    assert run_study("bottleneck", **low, after="4 ms").numbers["growth_exponent"] == pytest.approx(2)
+    assert cause(**low, after="4 ms") == "quadratic-attention"
+    assert cause(utilisation=0.02, moved="100 GB/s", tables="100 GB", random=0.9) == "memory-capacity"
+    assert cause(utilisation=0.4, moved="900 GB/s", power="399 W") == "power"
+    assert "bytes a second" in run_study("bottleneck", utilisation=0.1).reasons[0]
+    with pytest.raises(PharosError, match="from 0 to 1"):
+        run_study("bottleneck", utilisation=70)
+
+
+def test_norm_choice_by_its_batch():
+    import numpy as np
+
+    def chosen(**given):
+        return run_study("norm-choice", **given).numbers["chosen"][0]
+
+    assert chosen() == chosen(batch=16) == "batch norm"
+    assert chosen(batch=4) == chosen(batch=64, varies="yes") == chosen(batch=8) == "group norm"
+    assert chosen(use="transformer") == chosen(use="rnn", batch=64) == chosen(use="decode") == "layer norm"
+    one = run_study("norm-choice", batch=1, positions=1)
+    x = np.random.default_rng(0).standard_normal((1, 5))
+    assert one.numbers["output_is_beta"]
+    assert np.allclose((x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5), 0)
+    assert not run_study("norm-choice", batch=1, positions=4).numbers["output_is_beta"]
+    wrong = run_study("norm-choice", serving="train")
+    assert wrong.numbers["mode_mismatch"]
+    assert "depends on what else" in wrong.answer
+    rows = {r[0]: r for r in run_study("norm-choice", batch=2, channels=4, positions=3).rows}
+    # in and out once, beside weight and bias of 4, and running statistics of 4 for batch norm
+    assert rows["layer norm"][6] == 4 * (2 * 24 + 8)
+    assert rows["batch norm"][6] == 4 * (2 * 24 + 16)
+    with pytest.raises(PharosError, match="did you mean vision"):
+        run_study("norm-choice", use="visoin")
+
+
+def test_depth_rule_by_layers_and_by_network():
+    def needs(layers):
+        return run_study("depth-rule", layers=layers).numbers["needs"]
+
+    assert [needs(n) for n in (19, 20, 100, 101)] == [
+        "nothing",
+        "skips",
+        "skips",
+        "skips and normalisation before each activation",
+    ]
+    assert run_study("depth-rule", model="vgg16").numbers["needs"] == "nothing"
+    resnet = run_study("depth-rule", model="resnet50").numbers
+    assert (resnet["layers"], resnet["skips"], resnet["has_them"]) == (50, 16, True)
+    assert not run_study("depth-rule", model="plain34").numbers["has_them"]
+    assert run_study("depth-rule", model="resnet152_v2").numbers["has_them"]
+    assert not run_study("depth-rule", model="resnet152").numbers["has_them"]
+
+
+def test_equivariance_need_by_task():
+    told = run_study("equivariance-need").numbers
+    assert not told["equivariant_throughout"]
+    assert told["head_bytes"] == 2048 * 4
+    kept = run_study("equivariance-need", task="segmentation").numbers
+    assert kept["head_bytes"] == 49 * 2048 * 4
+    assert kept["after_stride_bytes"] == 16 * 2048 * 4
+    assert not told["layer_is_equivariant"]
+    assert run_study("equivariance-need", stride=2, shift=2).numbers["layer_is_equivariant"]
+
+
+def test_access_patterns_are_told_apart():
+    from pharos.book.addresses import lru_hits, pattern
+
+    assert pattern(list(range(100)), 16) == ("sequential", 0)
+    assert pattern([0, 1, 2, 3] * 5, 16) == ("sequential", 0)
+    assert pattern([7 * i for i in range(50)], 16) == ("strided", 7)
+    assert pattern([(i * i * 7919) % 10007 for i in range(1, 80)], 16) == ("random", 0)
+    # four elements a line, two lines: 0 and 4 miss, 1 hits, 8 drops line 1, 0 hits, 4 misses again
+    assert lru_hits([0, 4, 1, 8, 0, 4], 4, 2) == 2
+
+
+def test_access_pattern_by_hand():
+    told = run_study("access-pattern", side=28, kernel=3, cache="1 MB")
+    # 26 x 26 windows of 9 reads over 784 elements of 4 bytes: 49 lines of 64, each missed once
+    assert told.numbers["pattern"] == "strided"
+    assert told.numbers["stride_bytes"] == 28 * 4
+    assert told.numbers["uses"] == pytest.approx(26 * 26 * 9 / 784)
+    assert told.numbers["most_uses"] == 9
+    assert told.numbers["lines"] == 49
+    assert told.numbers["hit_share"] == pytest.approx(1 - 49 / (26 * 26 * 9))
+    rows = {(r[0], r[1]): r for r in told.rows}
+    assert rows["rows", "weights"][2] == "sequential"
+    assert rows["columns", "weights"][2:4] == ("strided", 32 * 4)
+    assert rows["lookups", "table"][2] == "random"
+    assert rows["window", "weights"][4] == 26 * 26
+    # a column of 128 rows takes 128 lines, more than 16 that are held: nothing hits
+    small = {(r[0], r[1]): r for r in run_study("access-pattern", cache="1 KiB").rows}
+    assert small["columns", "weights"][7] == 0
+    assert small["rows", "weights"][7] == pytest.approx(15 / 16)
+    random = run_study("access-pattern", access="lookups", width=4, latency="500 ns").numbers
+    assert random["useful_bytes_per_s"] == pytest.approx(64 / 500e-9 * random["useful_share_of_fetched"])
+    assert (
+        run_study("access-pattern", access="lookups", on="cortex-a53").numbers["useful_bytes_per_s"] is None
+    )
+
+
+def test_working_set_by_hand():
+    told = run_study("working-set").numbers
+    # 784 x 100 weights and 100 biases, 784 in, 100 out, in fp32
+    assert told["working_set_bytes"] == 4 * (784 * 100 + 100 + 784 + 100)
+    assert told["scratchpad_bytes"] == 108 * 164 * 1024
+    assert told["cache_bytes"] == 40 * 2**20
+    assert told["level"] == "registers"
+    large = run_study("working-set", inputs=2896, outputs=2896).numbers
+    assert large["level"] == "cache"
+    assert run_study("working-set", inputs=4096, outputs=4096).numbers["level"] == "main memory"
+    tiny = run_study("working-set", on="stm32h743_cortex_m7")
+    assert tiny.numbers["cache_bytes"] is None
+    assert tiny.numbers["level"] == "main memory"
+    whole = run_study("working-set", of="network", model="llama-2-70b", context=8, precision="fp16")
+    assert whole.numbers["level"] is None
