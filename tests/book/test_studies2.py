@@ -136,3 +136,26 @@ def test_working_set_by_hand():
     assert tiny.numbers["level"] == "main memory"
     whole = run_study("working-set", of="network", model="llama-2-70b", context=8, precision="fp16")
     assert whole.numbers["level"] is None
+
+
+def test_parallelism_by_hand():
+    told = run_study("parallelism", models="lstm_tagger,resnet50", devices=8, batch=64, micro_batches=8)
+    rnn, cnn = (told.numbers[m]["ways"] for m in ("lstm_tagger", "resnet50"))
+    # fp16 gradients of 25,557,032 parameters in a ring of eight
+    assert cnn["data"]["sent_bytes"] == pytest.approx(2 * 7 / 8 * 2 * 25_557_032, rel=1e-6)
+    assert not rnn["data"]["one_sample"]
+    assert told.numbers["lstm_tagger"]["steps_in_a_row"] >= 128
+    assert rnn["data"]["speedup"] < 2 < cnn["data"]["speedup"] <= 8
+    assert rnn["tensor"]["speedup"] < 1
+    assert "sequence" in rnn
+    assert "sequence" not in cnn
+    assert "table" not in cnn
+    tables = run_study("parallelism", models="dlrm-mlperf", devices=8, batch=2048).numbers["dlrm-mlperf"][
+        "ways"
+    ]
+    assert tables["table"]["speedup"] > tables["data"]["speedup"]
+    # 26 results of 128 fp16 numbers for 2048 samples: an eighth on each device, 7/8 of it sent, twice
+    dense = run_study("parallelism", models="dlrm-mlperf", devices=2, batch=2048, micro_batches=2)
+    assert dense.numbers["dlrm-mlperf"]["ways"]["table"]["sent_bytes"] > 26 * 128 * 2 * 2048 / 2 / 2 * 2
+    with pytest.raises(PharosError, match="share evenly"):
+        run_study("parallelism", batch=30)

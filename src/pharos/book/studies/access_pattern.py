@@ -95,7 +95,7 @@ def access_pattern(
     jump = f" by {fmt(abs(mine[3]), 'B')}" if mine[2] == STRIDED else ""
     return Told(
         answer=f"{access}: {mine[2]}{jump}; each of the {mine[1]} is read {mine[4]:.3g} times, {mine[7]:.1%} "
-        f"of reads hit {fmt(cache, 'B', binary=True)} of cache, {mine[6]:.3g} of {line:g} B of a line are used",
+        f"hit {fmt(cache, 'B', binary=True)} of cache, {mine[6]:.3g} of {line:g} B of a line are of use",
         numbers={
             "pattern": mine[2],
             "stride_bytes": mine[3],
