@@ -159,3 +159,48 @@ def test_parallelism_by_hand():
     assert dense.numbers["dlrm-mlperf"]["ways"]["table"]["sent_bytes"] > 26 * 128 * 2 * 2048 / 2 / 2 * 2
     with pytest.raises(PharosError, match="share evenly"):
         run_study("parallelism", batch=30)
+
+
+def test_production_profile_by_family():
+    found = run_study("production-profile", context=1024).numbers
+    assert found["mlp"]["steps"] == found["mlp"]["memory"] == "O(1)"
+    assert found["cnn"]["memory"] == "O(H W)"
+    assert found["rnn"]["steps"] == "O(S)"
+    assert found["rnn"]["kept"] == found["ssm"]["kept"] == "O(1)"
+    assert (found["transformer"]["steps"], found["transformer"]["memory"]) == ("O(1)", "O(n^2)")
+    assert (found["transformer"]["kept"], found["transformer"]["step_work"]) == ("O(n)", "O(n)")
+    assert [f for f in found if found[f]["stateful"]] == ["rnn", "transformer", "ssm"]
+    # keys and values of 48 layers of 1600, fp16
+    assert found["transformer"]["state_bytes"] == 2 * 48 * 1600 * 2 * 1024
+    # weights in fp16, their copies in fp32 and two moments in fp32, beside fp32 statistics of norms
+    assert found["mlp"]["checkpoint_bytes"] == 20_037_642 * (2 + 4 + 8)
+    half = run_study("production-profile", families="transformer,ssm", context=512).numbers
+    assert half["transformer"]["state_bytes"] == found["transformer"]["state_bytes"] / 2
+    assert half["ssm"]["state_bytes"] == found["ssm"]["state_bytes"]
+
+
+def test_attention_traffic_by_hand():
+    told = run_study("attention-traffic").numbers
+    n, d = 512, 64
+    assert (told["broadcast"], told["gather_keys"], told["reduce"]) == (n * d, n * n * d, n * n)
+    assert told["distinct_gathered"] == 2 * n * d
+    assert told["tiled_bytes"] == 4 * n * d * 2
+    assert told["stored_scores_bytes"] > told["tiled_bytes"] + 2 * n * n * 2
+    assert run_study("attention-traffic", tokens=1024).numbers["gather"] == 4 * told["gather"]
+
+
+def test_compression_by_hand():
+    told = run_study("compression", model="mlp(widths=(64, 128, 10))", sizes="widths", on="a100-sxm-80gb")
+    base, half = told.numbers["as it is"], told.numbers["int8"]
+    n = 64 * 128 + 128 + 128 * 10 + 10
+    assert (
+        base["weight_bytes"] == 4 * n == 4 * half["weight_bytes"] == 8 * told.numbers["int4"]["weight_bytes"]
+    )
+    assert base["macs"] == half["macs"] == 64 * 128 + 128 * 10
+    assert told.numbers["widths x 0.5"]["macs"] == 32 * 64 + 64 * 5
+    assert told.numbers["50% pruned"]["weight_bytes"] == 2 * n + n / 8
+    assert told.numbers["50% pruned"]["macs"] == base["macs"]
+    none = run_study("compression", model="mlp(widths=(64, 128, 10))", sizes="widths", pruned=0)
+    assert "pruned" not in " ".join(none.numbers)
+    small = run_study("compression", model="resnet50", sizes="resolution", precisions="int8", on="stm32f746")
+    assert small.numbers["as it is"]["fits"] is False

@@ -224,9 +224,13 @@ def _expert(case: Case) -> Way:
     if not found:
         return None
     sent = [
-        ("all-to-all", float(ln.node.ins[0].nbytes) * int(getattr(ln.node.op, "top_k", 1)) / case.devices,
-         4.0 * float(ln.times)) for ln in found
-    ]  # fmt: skip
+        (
+            "all-to-all",
+            float(ln.node.ins[0].nbytes) * int(getattr(ln.node.op, "top_k", 1)) / case.devices,
+            4.0 * float(ln.times),
+        )
+        for ln in found
+    ]
     rest = ("all-reduce", case.gradients(("experts",)), 1.0)
     return _sum(case, case.whole_s / case.devices, *sent, rest)
 

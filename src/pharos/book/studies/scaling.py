@@ -58,19 +58,28 @@ def scaling(*, model: str = "", size: str = "", factor: float = 2.0) -> Told:
 
 def _costs(name: str, key: str, factor: float) -> tuple[float, float, float]:
     """(parameters, MACs, peak of live activations in bytes) with one size multiplied."""
-    plain, given = parse_name(name)
-    known = entry(plain).hyperparameters()
     work: dict[str, Any] = {"batch": 8, "context": 128} if key in WORK else {"batch": 1, "context": 128}
     if key in WORK:
         work[key] = round(work[key] * factor)
-    elif key not in known:
-        raise unknown(f"size of {plain}", key, [*WORK, *known])
     else:
-        given[key] = _times(key, given.get(key, known[key].default), factor)
-    inner = ", ".join(f"{k}={v!r}" for k, v in given.items())
-    graph = find(f"{plain}({inner})" if inner else plain).graph(Workload(**work))
+        name = resized(name, key, factor)
+    graph = find(name).graph(Workload(**work))
     found = count(graph)
     return float(found.parameters), float(found.macs), float(liveness(graph).peak)
+
+
+def resized(name: str, key: str, factor: float) -> str:
+    """The name of a model with one hyperparameter multiplied.
+
+    Raises:
+        UnknownName: no such hyperparameter. InputError: one that is no number.
+    """
+    plain, given = parse_name(name)
+    known = entry(plain).hyperparameters()
+    if key not in known:
+        raise unknown(f"size of {plain}", key, [*WORK, *known])
+    given[key] = _times(key, given.get(key, known[key].default), factor)
+    return f"{plain}({', '.join(f'{k}={v!r}' for k, v in given.items())})"
 
 
 def _times(key: str, value: Any, factor: float) -> Any:
