@@ -204,3 +204,59 @@ def test_compression_by_hand():
     assert "pruned" not in " ".join(none.numbers)
     small = run_study("compression", model="resnet50", sizes="resolution", precisions="int8", on="stm32f746")
     assert small.numbers["as it is"]["fits"] is False
+
+
+def test_performance_per_watt_by_hand():
+    printed = run_study("performance-per-watt", watts="40,300")
+    assert printed.numbers["ratios"]["google_tpu_v1 over nvidia_k80"] == pytest.approx(92 / 40 / (8.74 / 300))
+    assert "unlike types" in printed.answer
+    alike = run_study("performance-per-watt", machines="a100,h100", precisions="fp16")
+    assert "unlike" not in alike.answer
+    assert run_study("performance-per-watt", precisions="int8").answer.startswith("not known: peak or power")
+
+
+def test_convolution_choice_by_memory_kernel_and_stride():
+    def chosen(**given):
+        return run_study("convolution-choice", **given).numbers["chosen"]
+
+    assert chosen() == "winograd4"
+    assert chosen(memory="2 MB") == chosen(kernel=1) == chosen(precision="fp16") == "direct"
+    assert chosen(on="rpi4", kernel=5) == chosen(on="rpi4", stride=2) == "im2col"
+    told = run_study("convolution-choice").numbers
+    assert told["macs"]["direct"] == 64 * 64 * 9 * 56 * 56
+    # 4 x 4 outputs take 36 products instead of 144
+    assert told["macs"]["direct"] / told["macs"]["winograd4"] == 4
+    assert told["workspace_bytes"]["im2col"] == 64 * 9 * 56 * 56 * 4
+
+
+def test_gemm_efficiency_falls_off():
+    told = run_study("gemm-efficiency").numbers
+    assert told["utilisation_of_a_call"] < told["utilisation"] < 0.1 < 0.5 < told["square_utilisation"] < 1
+    large = run_study("gemm-efficiency", rows=4096, inputs=4096, outputs=4096, square=128).numbers
+    assert large["utilisation"] == pytest.approx(told["square_utilisation"])
+
+
+def test_resolution_memory_by_hand():
+    told = run_study("resolution-memory", side=64, channels=8, stages=3, output_stride=1).numbers
+    # maps of 8, 16 and 32 channels at 64 pixels a side, against 32, 16 and 8 pixels
+    assert told["last_map_ratio"] == 64
+    full, halved = (8 + 16 + 32) * 64 * 64, 8 * 32 * 32 + 16 * 16 * 16 + 32 * 8 * 8
+    image = 3 * 64 * 64
+    # every activation's result once: a relu in place of its input, read again by the next layer
+    assert told["saved_bytes"] == 4 * (image + full)
+    assert told["saved_bytes_classification"] == 4 * (image + halved)
+
+
+def test_skip_memory_by_hand():
+    told = run_study("skip-memory", batch=32).numbers
+    # the inputs of 3, 4, 6 and 3 blocks: the first of a stage has the map of the stage before
+    maps = (64 + 3 * 256) * 56**2, 4 * 512 * 28**2, 6 * 1024 * 14**2, 2 * 2048 * 7**2
+    assert told["block_input_bytes"] == 32 * 4 * sum(maps)
+    # what four projections give to their norms
+    widths = 256 * 56**2 + 512 * 28**2 + 1024 * 14**2 + 2048 * 7**2
+    assert told["shared_bytes"] == 32 * 4 * widths
+    assert run_study("skip-memory", model="gpt2-small", context=64, batch=1).numbers["skips"] == 24
+    assert told["peak_bytes"] == pytest.approx(told["liveness_peak_bytes"], rel=0.01)
+    assert told["peak_without_bytes"] <= told["peak_bytes"]
+    with pytest.raises(PharosError, match="no additions"):
+        run_study("skip-memory", model="vgg16")

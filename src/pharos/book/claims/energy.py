@@ -4,6 +4,7 @@ from pharos.book.answer import told, unknown
 from pharos.book.claims.attention import attention
 from pharos.book.claims.mlp import energy_ratio
 from pharos.book.claims.primitives import patches_double
+from pharos.book.studies.performance_per_watt import per_watt
 from pharos.book.sums import (
     A100,
     GB,
@@ -94,9 +95,11 @@ def _tpu():
 
 
 def _per_watt(tops, watts, tflops, gpu_watts):
-    rates = [peak(m, t) / (machine(m).max_W.value or 1) for m, t in ((TPU, "int8"), (K80, "fp32"))]
+    tpu, gpu = per_watt(machine(TPU), "int8"), per_watt(machine(K80), "fp32")
+    assert tpu
+    assert gpu
     return told(
-        rates[0] / rates[1],
+        tpu / gpu,
         "peaks over power limits, int8 against fp32; the paper reports 30 to 80",
         of_the_printed_figures=(tops / watts) / (tflops / gpu_watts),
     )
