@@ -260,3 +260,35 @@ def test_skip_memory_by_hand():
     assert told["peak_without_bytes"] <= told["peak_bytes"]
     with pytest.raises(PharosError, match="no additions"):
         run_study("skip-memory", model="vgg16")
+
+
+def test_optimisations_by_architecture():
+    found = run_study("optimisations").numbers
+    assert {"tiled products", "mixed precision", "fused norms", "skips freed early"} <= set(
+        found["transfers"]
+    )
+    assert {"fused attention", "sparse attention"} <= set(found["only_here"])
+    assert found["applies"]["Winograd"] is None
+    rnn = run_study("optimisations", model="lstm_tagger").numbers["applies"]
+    assert rnn["unrolled steps"] and rnn["gates as one product"] and not rnn["fused attention"]  # noqa: PT018
+    assert run_study("optimisations", model="vgg16").numbers["applies"]["Winograd"] > 0.9
+    # on a machine whose 16-bit peak is not known to be higher, narrower products gain no rate
+    assert run_study("optimisations", on="nvidia_k80").numbers["applies"]["mixed precision"] is None
+
+
+def test_match_of_data_beside_machine():
+    images = run_study("match")
+    assert images.rows[0][0] == "cnn"
+    assert (
+        images.numbers["cnn"]["strength"]
+        > images.numbers["vit"]["strength"]
+        > images.numbers["mlp"]["strength"]
+    )
+    many = run_study("match", labels=300_000_000).numbers
+    assert many["vit"]["score"] > many["cnn"]["score"]
+    clicks = run_study("match", data="interactions", labels=10_000_000, tables="1000000,10000")
+    assert clicks.rows[0][0] == "dlrm"
+    assert clicks.numbers["dlrm"]["of_peak"] < 0.05
+    rnn = run_study("match", data="sequence", length=512, dependence=100).numbers["rnn"]
+    assert rnn["reached"] < rnn["of_peak"]
+    assert rnn["of_peak"] == pytest.approx(rnn["flops_per_byte"] / (312e12 / 2.039e12))

@@ -1,8 +1,9 @@
 """Depth rule: what a number of layers needs so that gradients arrive, and whether a network has it."""
 
+from pharos.book.studies.skip_memory import shortcuts
 from pharos.book.study import study
 from pharos.book.sums import counted, graph, weight_layers
-from pharos.decide.changes import longest_stretch, with_shortcuts
+from pharos.decide.changes import longest_stretch, with_shortcuts, written_out
 from pharos.quantity.evidence import counted as exactly
 from pharos.quantity.evidence import spec
 from pharos.report.studies import Told
@@ -74,13 +75,12 @@ def _lacks(run: int, ahead: bool) -> str:
 
 def _before(model: str) -> bool:
     """Whether some addition gets the output of a layer with weights itself, not of a norm or activation."""
-    makers = {name: node for node in graph(model).expanded().nodes for name in node.outputs}
-    for node in makers.values():
-        if getattr(node, "op", None) is None or node.op.kind != "add":
-            continue
-        given = [makers[i].op.kind for i in node.inputs if i in makers]
-        if given and not any("norm" in kind or "act" in kind for kind in given):
+    kinds: dict[str, str] = {}
+    for node in written_out(graph(model)):
+        given = [kinds[i] for i in node.inputs if i in kinds]
+        if node.op.kind == "add" and not any("norm" in kind or "act" in kind for kind in given):
             return True
+        kinds |= dict.fromkeys(node.outputs, node.op.kind)
     return False
 
 
@@ -89,7 +89,7 @@ def _price(model: str) -> dict[str, float]:
     adds = [line for line in found.lines if line.kind == "add"]
     moved = sum(float(line.traffic.total * line.times) for line in adds)
     return {
-        "skips": sum(int(line.times) for line in adds),
+        "skips": len(shortcuts(graph(model), written_out(graph(model)))),
         "skip_bytes": moved,
         "skip_bytes_share": moved / float(found.traffic.total),
     }

@@ -47,8 +47,8 @@ def skip_memory(
         ),
     )
     return Told(
-        answer=f"{len(skips)} block inputs of {model} at batch {batch} are {fmt(apart, 'B')}, {apart / saved:.1%} of "
-        f"what training keeps, if stored apart; shared with the layers: {fmt(shared, 'B')}",
+        answer=f"{len(skips)} block inputs of {model} at batch {batch} are {fmt(apart, 'B')}, "
+        f"{apart / saved:.1%} of what training keeps, stored apart; shared with layers, {fmt(shared, 'B')}",
         numbers={
             "skips": len(skips),
             "block_input_bytes": apart,
@@ -73,7 +73,7 @@ def skip_memory(
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """An addition, its operand that goes around, the value where both part, nodes that change it on the way."""
+    """An addition, its operand that goes around, the value where both part, nodes on the way around."""
 
     add: str
     operand: str
