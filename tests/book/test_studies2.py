@@ -50,8 +50,8 @@ def test_norm_choice_by_its_batch():
     assert "depends on what else" in wrong.answer
     rows = {r[0]: r for r in run_study("norm-choice", batch=2, channels=4, positions=3).rows}
     # in and out once, beside weight and bias of 4, and running statistics of 4 for batch norm
-    assert rows["layer norm"][6] == 4 * (2 * 24 + 8)
-    assert rows["batch norm"][6] == 4 * (2 * 24 + 16)
+    assert rows["layer"][6] == 4 * (2 * 24 + 8)
+    assert rows["batch"][6] == 4 * (2 * 24 + 16)
     with pytest.raises(PharosError, match="did you mean vision"):
         run_study("norm-choice", use="visoin")
 

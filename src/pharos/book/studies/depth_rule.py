@@ -9,7 +9,8 @@ from pharos.quantity.evidence import spec
 from pharos.report.studies import Told
 
 # (layers below, what they need).
-RULE = ((20, "nothing"), (101, "skips"), (None, "skips and normalisation before each activation"))
+PLAIN = 20
+RULE = ((PLAIN, "nothing"), (101, "skips"), (None, "skips and normalisation before each activation"))
 SOURCE = "He et al. 2015, arXiv:1512.03385; He et al. 2016, arXiv:1603.05027 for more than 100 layers"
 
 
@@ -28,9 +29,9 @@ def depth_rule(*, model: str = "resnet152", layers: int = 0) -> Told:
     else:
         made = graph(model)
         run = longest_stretch(made)
-        shortcuts = with_shortcuts(made)[1] if run >= RULE[0][0] else 0  # type: ignore[operator]
+        fitting = with_shortcuts(made)[1] if run >= PLAIN else 0
         ahead = _before(model)
-        has = needs == "nothing" or (run < 20 and (needs == "skips" or ahead))
+        has = needs == "nothing" or (run < PLAIN and (needs == "skips" or ahead))
         count = weight_layers(model)
         answer = f"{model} has {count} layers and needs {needs}: " + (
             "it has them" if has and needs != "nothing" else "no more" if has else _lacks(run, ahead)
@@ -41,7 +42,7 @@ def depth_rule(*, model: str = "resnet152", layers: int = 0) -> Told:
             "layers_without_skip": run,
             "norm_before_activation_before_layer": ahead,
             "has_them": has,
-            "shortcuts_that_fit": shortcuts,
+            "shortcuts_that_fit": fitting,
             **_price(model),
         }
         rows = [
@@ -70,7 +71,7 @@ def needed(layers: int) -> str:
 
 
 def _lacks(run: int, ahead: bool) -> str:
-    return f"{run} in a row have no skip" if run >= 20 else "" if ahead else "its norms follow the layers"
+    return f"{run} in a row have no skip" if run >= PLAIN else "" if ahead else "its norms follow the layers"
 
 
 def _before(model: str) -> bool:

@@ -96,10 +96,10 @@ def _figure(table: list[tuple[Any, ...]], machine: str, layer: str) -> Figure:
             "data": {"values": values},
             "mark": {"type": "line", "point": True},
             "encoding": {
-                "x": {"field": "MACs", **scale, "axis": {"format": "~s"}},
-                "y": {"field": "utilisation", **scale},
+                "x": {"field": "MACs", **scale, "axis": {"format": "~s", "tickCount": 8}},
+                "y": {"field": "utilisation", **scale, "axis": {"tickCount": 5}},
                 "color": {"field": "product", "type": "nominal"},
-                "shape": {"field": "product", "type": "nominal"},
+                "shape": {"field": "product", "type": "nominal", "legend": None},
             },
         },
         source="predicted, kernels alone",

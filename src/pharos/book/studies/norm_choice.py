@@ -80,7 +80,7 @@ def norm_choice(
             f"RMS norm does {saved:.0%} fewer operations than layer norm and moves as many activations",
         ),
         columns=("norm", "fits", "parameters", "buffers", "flops", "train_flops", "bytes", "alone"),
-        rows=tuple(rows),
+        rows=tuple((r[0].removesuffix(" norm"), *r[1:]) for r in rows),
         evidence=(counted("operations and bytes of every norm"), spec(SOURCE)),
         note="flops: vector operations at inference; alone: a sample's result does not depend on the others",
     )
