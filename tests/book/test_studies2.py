@@ -3,6 +3,9 @@
 import pytest
 
 from pharos.book.study import run_study
+from pharos.graph.workload import Workload
+from pharos.models.registry import find
+from pharos.passes.training import training
 from pharos.quantity.errors import PharosError
 
 
@@ -157,6 +160,10 @@ def test_parallelism_by_hand():
     # 26 results of 128 fp16 numbers for 2048 samples: an eighth on each device, 7/8 of it sent, twice
     dense = run_study("parallelism", models="dlrm-mlperf", devices=2, batch=2048, micro_batches=2)
     assert dense.numbers["dlrm-mlperf"]["ways"]["table"]["sent_bytes"] > 26 * 128 * 2 * 2048 / 2 / 2 * 2
+    assert dense.numbers["dlrm-mlperf"]["fits_one_device"] is False
+    experts = run_study("parallelism", models="mixtral-8x7b", batch=8, micro_batches=8, context=64)
+    ways = experts.numbers["mixtral-8x7b"]["ways"]
+    assert ways["expert"]["speedup"] > ways["data"]["speedup"]
     with pytest.raises(PharosError, match="share evenly"):
         run_study("parallelism", batch=30)
 
@@ -258,6 +265,10 @@ def test_skip_memory_by_hand():
     assert run_study("skip-memory", model="gpt2-small", context=64, batch=1).numbers["skips"] == 24
     assert told["peak_bytes"] == pytest.approx(told["liveness_peak_bytes"], rel=0.01)
     assert told["peak_without_bytes"] <= told["peak_bytes"]
+    # a network that was built without skips keeps less by what the projections and sums keep
+    small = run_study("skip-memory", model="resnet34", batch=2).numbers
+    plain = float(training(find("plain34").graph(Workload(batch=2)), "sgd").saved)
+    assert small["shared_bytes"] == pytest.approx(small["saved_bytes"] - plain, rel=0.02)
     with pytest.raises(PharosError, match="no additions"):
         run_study("skip-memory", model="vgg16")
 

@@ -8,7 +8,7 @@ from pharos.quantity.evidence import counted as exactly
 from pharos.quantity.evidence import spec
 from pharos.report.studies import Told
 
-# (layers below, what they need).
+# Layers that train as they are; (layers below, what they need).
 PLAIN = 20
 RULE = ((PLAIN, "nothing"), (101, "skips"), (None, "skips and normalisation before each activation"))
 SOURCE = "He et al. 2015, arXiv:1512.03385; He et al. 2016, arXiv:1603.05027 for more than 100 layers"

@@ -38,6 +38,7 @@ class Case:
     share_s: float
     micro_s: float
     tables_s: tuple[float, float]
+    fits: bool | None
     devices: int
     micro: int
     topology: Topology
@@ -88,7 +89,13 @@ def parallelism(
             seconds, sent = found
             ways[way] = {"speedup": case.whole_s / seconds, "sent_bytes": sent, "one_sample": shortens}
             rows.append((name, way, case.whole_s / seconds, sent, shortens))
-        numbers[name] = {"steps_in_a_row": case.steps, "ways": ways, "step_s": case.whole_s}
+        numbers[name] = {
+            "steps_in_a_row": case.steps,
+            "fits_one_device": case.fits,
+            "step_s": case.whole_s,
+            "ways": ways,
+        }
+    large = [m for m in models if numbers[m]["fits_one_device"] is False]
     best = {m: max(numbers[m]["ways"], key=lambda w, m=m: numbers[m]["ways"][w]["speedup"]) for m in models}
     return Told(
         answer=f"on {devices} devices: "
@@ -97,6 +104,11 @@ def parallelism(
         reasons=(
             "data parallelism gives a second sequence its own device: the steps of one recurrence still wait "
             "for each other",
+            *(
+                (f"no device holds {', '.join(large)} with its batch alone: data parallelism cannot start",)
+                if large
+                else ()
+            ),
             "an all-reduce sends 2 (G - 1) / G of the gradients from every device, an all-to-all (G - 1) / G",
         ),
         columns=("model", "way", "speedup", "sent_bytes", "one_sample"),
@@ -132,6 +144,7 @@ def _case(
         whole_s=float(whole.latency.value),
         share_s=float(share.latency.value),
         micro_s=float(part.latency.value),
+        fits=whole.fits,
         tables_s=(_tables_s(whole), _tables_s(share)),
         devices=n,
         micro=micro,
