@@ -439,16 +439,18 @@ def _small(accuracy: dict[tuple[str, int], list[float]], modes: dict[str, list[f
     wrong = "; ".join(
         f"{n} {100 * median(v):.0f}" for n, v in modes.items() if n != "served"
     )  # fmt: skip
+
+    def of_kind(kind: str) -> Agreement:
+        batch, layer = ({m: accuracy[f"{kind}{norm}", m] for m in BATCHES} for norm in ("batch", "layer"))
+        return of_batches(batch, layer)
+
     return Finding(
         expected="batches below 16 degrade batch norm, below 8 training may become unstable",
         found=f"percent right by batch, convolutions with batch norm {told['batch']}, with layer norm "
         f"{told['layer']}; dense layers {told['dense batch']} and {told['dense layer']}. In a convolution a "
         "batch of 2 has 128 values a statistic, in a dense layer 2. Convolutions trained on batches of 32, "
         f"{wrong}",
-        agreement=of_both(*(
-            of_batches(*({m: accuracy[f"{kind}{norm}", m] for m in BATCHES} for norm in ("batch", "layer")))
-            for kind in ("", "dense ")
-        )),
+        agreement=of_both(of_kind(""), of_kind("dense ")),
         section="1.8", claims=("bn-batch-16-8",),
     )  # fmt: skip
 
