@@ -86,6 +86,28 @@ def tables_of(graph: Graph) -> list[Table]:
     return list(found.values())
 
 
+def written(text: str, index: int, where: str) -> Table:
+    """The table that ``ROWSxDIM``, ``ROWSxDIM:POOLING`` or ``ROWSxDIM:POOLING:ZIPF`` describes, called t0, t1, ...
+
+    Raises:
+        PharosError: not of that form, told with `where`.
+    """
+    shape, *rest = text.split(":")
+    rows, sign, dim = shape.lower().partition("x")
+    if not sign or len(rest) > 2:
+        raise InputError(f"{text!r} is not ROWSxDIM:POOLING:ZIPF", where=where, hint="1e6x128:10")
+    try:
+        figures = [parse(x, "1") for x in (rows, dim, *rest)]
+    except PharosError as error:
+        raise error.at(where) from None
+    if any(x != int(x) or x < 1 for x in figures[:2]):
+        raise InputError(f"{text!r} has no whole number of rows and columns", where=where)
+    pooling, skew = figures[2:] + [1.0, 0.0][len(rest) :]
+    return Table(
+        name=f"t{index}", rows=int(figures[0]), dim=int(figures[1]), pooling=pooling, skew=Skew(skew)
+    )
+
+
 def read_tables(path: str) -> list[Table]:
     """Tables of a YAML, JSON or CSV file.
 

@@ -2,16 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pharos.doors.cli.app import Json, app, console, number, print_json, write_whole
 from pharos.doors.cli.collective import LinkOption, Network, NodesOf
 from pharos.quantity.errors import InputError, PharosError, unknown
-
-if TYPE_CHECKING:
-    from pharos.plan.tables import Table
 
 
 @app.command()
@@ -80,7 +77,7 @@ def shard(
     from pharos.machines.machine import find_machine
     from pharos.plan import sharding
     from pharos.plan.shard_layouts import STRATEGIES, Job
-    from pharos.plan.tables import read_tables
+    from pharos.plan.tables import read_tables, written
     from pharos.plan.topology import topology_of
     from pharos.quantity.dtypes import dtype
     from pharos.quantity.units import parse
@@ -115,7 +112,7 @@ def shard(
             raise InputError(
                 "tables come from a model or file, or from --table", hint="write - before --table"
             )
-        job = Job(tables=tuple(_given(t, i) for i, t in enumerate(table or ())), batch=samples, **given)
+        job = Job(tables=tuple(written(t, i, "--table") for i, t in enumerate(table or ())), batch=samples, **given)
     elif tables.endswith((".yaml", ".yml", ".csv")) or (tables.endswith(".json") and _is_list(tables)):
         job = Job(tables=tuple(read_tables(tables)), batch=samples, **given)
     else:
@@ -165,24 +162,3 @@ def _is_list(path: str) -> bool:
 
     data = read_json(path).data
     return isinstance(data, list) or (isinstance(data, dict) and "tables" in data)
-
-
-def _given(text: str, index: int) -> "Table":
-    from pharos.plan.skew import Skew
-    from pharos.plan.tables import Table
-    from pharos.quantity.units import parse
-
-    shape, *rest = text.split(":")
-    rows, sign, dim = shape.lower().partition("x")
-    if not sign or len(rest) > 2:
-        raise InputError(f"{text!r} is not ROWSxDIM:POOLING:ZIPF", where="--table", hint="1e6x128:10")
-    try:
-        figures = [parse(x, "1") for x in (rows, dim, *rest)]
-    except PharosError as error:
-        raise error.at("--table") from None
-    if any(x != int(x) or x < 1 for x in figures[:2]):
-        raise InputError(f"{text!r} has no whole number of rows and columns", where="--table")
-    pooling, skew = figures[2:] + [1.0, 0.0][len(rest) :]
-    return Table(
-        name=f"t{index}", rows=int(figures[0]), dim=int(figures[1]), pooling=pooling, skew=Skew(skew)
-    )

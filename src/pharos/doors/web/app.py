@@ -23,15 +23,13 @@ from pharos.quantity.errors import PharosError
 HTML = "text/html; charset=utf-8"
 # Bytes of answers that are kept: the same question has the same answer.
 KEPT_BYTES = 32 * 2**20
-# Page -> lane; what is not listed is a quick question.
-SLOW = {"choose": "slow", "shard": "slow"}
 PARTS = {
     "/explore": ("explore", "page"), "/explore/whole": ("explore", "whole"), "/explore/result": ("explore", "result"),
     "/explore/contract.yaml": ("explore", "contract"), "/explore.json": ("explore", "json"),
     "/compare": ("compare", "page"), "/compare/whole": ("compare", "whole"), "/compare/result": ("compare", "result"),
     "/choose": ("choose", "page"), "/choose/whole": ("choose", "whole"), "/choose/result": ("choose", "result"),
     "/choose/contract.yaml": ("choose", "contract"), "/choose/brief.yaml": ("choose", "brief"),
-    "/serve": ("serve", "page"), "/serve/whole": ("serve", "whole"), "/serve/result": ("serve", "result"),
+    "/serve/remedies": ("serve", "remedies"), "/serve": ("serve", "page"), "/serve/whole": ("serve", "whole"), "/serve/result": ("serve", "result"),
     "/shard": ("shard", "page"), "/shard/whole": ("shard", "whole"), "/shard/result": ("shard", "result"),
 }  # fmt: skip
 
@@ -114,7 +112,19 @@ def create_app(
     async def wrong_form(_: Request, __: RequestValidationError) -> Response:
         return Response(refusal(422, "Not understood", "The form did not hold what it should."), 422, media_type=HTML)
 
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> Response:
+        words = "Something is wrong on our side; the server's log has it."
+        return Response(refusal(500, "That failed", words), 500, media_type=HTML)
+
     return Guard(app, hosts, token, refusal)
+
+
+def is_slow(page: str, part: str, step: str) -> bool:
+    """Whether a question is a search of seconds: decisions, placements and remedies."""
+    if page == "choose":
+        return part == "contract" or (part == "result" and step == "decision")
+    return (page == "shard" and part == "result") or part == "remedies"
 
 
 def _route(page: str, part: str) -> Any:
@@ -129,7 +139,7 @@ async def answered(request: Request, page: str, part: str) -> Response:
     state = request.app.state
     pairs = tuple(request.query_params.multi_items())
     extra: dict[str, Any] = {}
-    lane = SLOW.get(page, "quick")
+    lane = "slow" if is_slow(page, part, request.query_params.get("step", "")) else "quick"
     for _, value in pairs:
         if is_upload(value):
             try:
@@ -160,7 +170,7 @@ async def ask(lane: Lane, job: Job) -> Answer:
             "That took more memory than this page may have, and was stopped.")  # fmt: skip
         words += " Ask for smaller sizes, or use the command line, which has no such bound."
         status, title, more = 422, "Stopped", {}
-    if job.part == "result":
+    if job.part in ("result", "remedies"):
         return Answer(status, HTML, render("mistake.html", text=words, field=""), more)
     return Answer(status, HTML, refusal(status, title, words), more)
 

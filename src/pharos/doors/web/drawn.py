@@ -73,7 +73,7 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
 def _svg(frame: Frame, title: str, says: str, kind: str, parts: Iterable[str], name: str) -> str:
     """The picture with its title and, for those who cannot see it, what it says."""
     return (
-        f'<svg class="plot {kind}" viewBox="0 0 {frame.width:g} {frame.height:g}" role="img" '
+        f'<svg class="plot of-{kind}" viewBox="0 0 {frame.width:g} {frame.height:g}" role="img" '
         f'aria-labelledby="{name}-t {name}-d"><title id="{name}-t">{escape(title)}</title>'
         f'<desc id="{name}-d">{escape(says)}</desc>{"".join(parts)}</svg>'
     )
@@ -229,6 +229,14 @@ def whisker(value: float, low: float, high: float, end: float, kind: str, says: 
         f'<rect x="0" y="4" width="{max(at(value), 2):.1f}" height="12" class="part {kind}"/>'
         f'{_line(at(low), 10, at(high), 10, "band")}{_line(at(low), 5, at(low), 15, "band")}'
         f'{_line(at(high), 5, at(high), 15, "band")}</svg>'
+    )
+
+
+def share(part: float) -> str:
+    """A part of a whole as a thin bar; what it is stands beside it in words."""
+    return (
+        '<svg class="share" viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect width="{1000 * min(max(part, 0.0), 1.0):.0f}" height="10" class="part p0"/></svg>'
     )
 
 

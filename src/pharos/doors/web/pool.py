@@ -11,6 +11,10 @@ from typing import Any
 from pharos.doors.web.bounds import READER_BYTES, WORKER_BYTES
 
 
+# Seconds that a process may take for its imports.
+STARTS_S = 60.0
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What a worker is asked: a page, its part, the pairs of its query, and what the server adds."""
@@ -50,6 +54,8 @@ class Worker:
         self.memory_bytes = memory_bytes
         self.process: Any = None
         self.pipe: Any = None
+        self._asked = 0
+        self._is_ready = False
 
     def start(self) -> None:
         """Starts the process unless it runs."""
@@ -57,6 +63,7 @@ class Worker:
             return
         spawn = multiprocessing.get_context("spawn")
         self.pipe, other = spawn.Pipe()
+        self._is_ready = False
         with _quiet_environment():
             self.process = spawn.Process(target=_run, args=(other, self.memory_bytes), daemon=True)
             self.process.start()
@@ -68,18 +75,23 @@ class Worker:
         Raises:
             TooLate: it took longer, or the process died of it.
         """
-        fresh = self.process is None or not self.process.is_alive()
         self.start()
+        self._asked += 1
         try:
-            if fresh and not self.pipe.poll(60.0):
+            if not self._is_ready:
                 # its imports alone
-                raise TooLate(60.0)
-            if fresh:
+                if not self.pipe.poll(STARTS_S):
+                    raise TooLate(STARTS_S)
                 self.pipe.recv()
-            self.pipe.send(job)
+                self._is_ready = True
+            self.pipe.send((self._asked, job))
             if not self.pipe.poll(seconds):
                 raise TooLate(seconds)
-            return self.pipe.recv()
+            number, found = self.pipe.recv()
+            if number != self._asked:
+                # never an answer to another question
+                raise TooLate
+            return found
         except (EOFError, OSError):
             self.stop()
             raise TooLate from None
@@ -125,11 +137,11 @@ def _run(pipe: Any, memory_bytes: int) -> None:
     pipe.send("ready")
     while True:
         try:
-            job = pipe.recv()
+            number, job = pipe.recv()
         except (EOFError, OSError):
             return
         found, healthy = answer(job)
-        pipe.send(found)
+        pipe.send((number, found))
         if not healthy:
             return
 

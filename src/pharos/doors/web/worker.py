@@ -90,6 +90,8 @@ def _made(job: Job, question: Question) -> Answer:
     if job.part == "check":
         view.result(question, uploads)
         return Answer(200, HTML, b"")
+    if job.part == "remedies":
+        return Answer(200, HTML, render("serve_remedies.html", **view.remedies_of(question, uploads)))
     context = view.result(question, uploads) if job.part == "result" else view.whole(question, uploads)
     failed = "mistake" in context
     template = f"{job.page}_answer.html" if job.part == "result" else f"{job.page}.html"
@@ -103,7 +105,7 @@ MODULES = {"explore": "explore", "compare": "compare", "choose": "choosing", "se
 
 def mistake(job: Job, question: Question, text: str, field: str = "", status: int = 422) -> Answer:
     """A mistake told in place: as the answer's part, or on a page of its own."""
-    if job.part == "result":
+    if job.part in ("result", "remedies"):
         return Answer(status, HTML, render("mistake.html", text=text, field=field))
     again = f"/{job.page}"
     return Answer(status, HTML, render("refused.html", page=job.page, title="That cannot be answered", text=text,

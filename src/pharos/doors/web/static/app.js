@@ -1,7 +1,7 @@
 /* Sliders, questions that are asked as one moves, and the address that holds them; htmx fetches and swaps. */
 "use strict";
 (() => {
-  const WAIT_MS = 60, SPEAK_MS = 500, SAME_MS = 1500;
+  const WAIT_MS = 60, SLOW_MS = 600, SPEAK_MS = 500, SAME_MS = 1500;
   let timer, speaker, last = { field: "", at: 0 };
   document.documentElement.classList.add("js");
 
@@ -9,7 +9,7 @@
 
   /** The question as a query: empty fields are left out. */
   function query(of) {
-    const pairs = new URLSearchParams();
+    const pairs = new URLSearchParams(of.dataset.step ? { step: of.dataset.step } : {});
     for (const [name, value] of new FormData(of)) if (value !== "") pairs.append(name, value);
     return pairs.toString();
   }
@@ -34,7 +34,7 @@
       } else {
         htmx.trigger(of, "ask");
       }
-    }, WAIT_MS);
+    }, of.hasAttribute("data-slow") ? SLOW_MS : WAIT_MS);
   }
 
   const isWhole = (el) => el.hasAttribute("data-whole");
@@ -63,7 +63,7 @@
 
   document.addEventListener("submit", (event) => {
     const of = event.target;
-    if (!of.matches("form[data-live]")) return;
+    if (!of.matches("form[data-live]") || of.hasAttribute("data-native")) return;
     event.preventDefault();
     remember(of, "");
     ask(of, "", true);
