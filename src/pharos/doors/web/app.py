@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from pharos.doors.web import static
-from pharos.doors.web.guard import Guard
+from pharos.doors.web.guard import Guard, TooLarge, TooSlow
 from pharos.doors.web.lab_runs import Runs
 from pharos.doors.web.labs import lab_routes
 from pharos.doors.web.pool import Answer, Busy, Job, Lane, TooLate, lanes
@@ -111,6 +111,15 @@ def create_app(
     @app.exception_handler(RequestValidationError)
     async def wrong_form(_: Request, __: RequestValidationError) -> Response:
         return Response(refusal(422, "Not understood", "The form did not hold what it should."), 422, media_type=HTML)
+
+    @app.exception_handler(TooLarge)
+    async def too_large(_: Request, __: Exception) -> Response:
+        return Response(refusal(413, "Too large", "More was sent than the page takes."), 413, media_type=HTML)
+
+    @app.exception_handler(TooSlow)
+    async def too_slow(_: Request, __: Exception) -> Response:
+        words = "The rest of what was sent did not come in time."
+        return Response(refusal(408, "Too slow", words), 408, media_type=HTML)
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> Response:

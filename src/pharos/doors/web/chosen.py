@@ -43,7 +43,7 @@ class Chosen:
     Args:
         name: of the catalogue, or the upload's id. title: what people read.
         given: hyperparameters that were set; knobs: those that can be, with their defaults.
-        decodes: it makes a token at a time.
+        decodes: it makes a token at a time. longest: tokens that it was made for, where it has such a bound.
     """
 
     model: Model
@@ -52,6 +52,7 @@ class Chosen:
     given: dict[str, Any] = field(default_factory=dict)
     knobs: dict[str, Any] = field(default_factory=dict)
     decodes: bool = False
+    longest: int | None = None
     uploaded: bool = False
     dims: str = ""
 
@@ -97,8 +98,9 @@ def _catalogued(text: str, knobs: dict[str, str]) -> Chosen:
     inside = ", ".join(f"{k}={v!r}" for k, v in given.items())
     model = find(f"{found.name}({inside})" if inside else found.name)
     simple = {k: p.default for k, p in allowed.items() if isinstance(p.default, (bool, int, float, str))}
-    return Chosen(model=model, name=found.name, title=model.name, given=given, knobs=simple,
-                  decodes=_decodes(model))  # fmt: skip
+    decodes, longest = _decodes(model.name, model)
+    return Chosen(model=model, name=found.name, title=model.name, given=given, knobs=simple, decodes=decodes,
+                  longest=longest)  # fmt: skip
 
 
 def _literal(text: str, default: Any) -> Any:
@@ -120,8 +122,9 @@ def _uploaded(name: str, uploads: dict[str, Any], dims: str) -> Chosen:
         raise InputError("that upload is not on this server, or no more", where="Model",
                          hint="upload the file again")  # fmt: skip
     model = _read(held["path"], tuple(sorted(read_dims(dims).items())))
-    return Chosen(model=model, name=name, title=held["title"], uploaded=True, dims=dims,
-                  decodes=_decodes(model))  # fmt: skip
+    decodes, longest = _decodes(f"{name}|{dims}", model)
+    return Chosen(model=model, name=name, title=held["title"], uploaded=True, dims=dims, decodes=decodes,
+                  longest=longest)  # fmt: skip
 
 
 @lru_cache(maxsize=8)
@@ -147,13 +150,26 @@ def read_dims(text: str) -> dict[str, int]:
     return found
 
 
-def _decodes(model: Model) -> bool:
-    """Whether it has a decode phase of its own: a decoder, a state-space model."""
+_KNOWN: dict[str, tuple[bool, int | None]] = {}
+
+
+def _decodes(key: str, model: Model) -> tuple[bool, int | None]:
+    """Whether it has a decode phase of its own, as decoders and state-space models do, and its longest context."""
+    if key not in _KNOWN:
+        if len(_KNOWN) >= GRAPHS:
+            _KNOWN.clear()
+        _KNOWN[key] = _looked_at(model)
+    return _KNOWN[key]
+
+
+def _looked_at(model: Model) -> tuple[bool, int | None]:
     try:
         graph = model.graph(Workload(phase="decode", context=8))
     except PharosError:
-        return False
-    return "context" in graph.meta and any(node.state for node, _, _ in graph.walk())
+        return False, None
+    decodes = "context" in graph.meta and any(node.state for node, _, _ in graph.walk())
+    longest = graph.meta.get("max_context")
+    return decodes, longest if isinstance(longest, int) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +196,13 @@ def workload(question: Question, model: Chosen) -> Workload:
     """
     phase = phase_of(question, model)
     batch = question.whole("batch", 1, 1, MOST_BATCH)
-    context = question.whole("context", 1024 if model.decodes else None, 1, MOST_CONTEXT)
+    context = question.whole("context", usual_context(model) if model.decodes else None, 1, MOST_CONTEXT)
     return Workload(phase=phase, batch=batch or 1, context=context, precision=precision(question, model.decodes))
+
+
+def usual_context(model: Chosen, usual: int = 1024) -> int:
+    """Tokens where a question names none: all that the model was made for, if fewer."""
+    return usual if model.longest is None else min(usual, model.longest)
 
 
 def precision(question: Question, decodes: bool) -> Precision:

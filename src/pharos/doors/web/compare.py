@@ -31,7 +31,7 @@ def whole(question: Question, uploads: dict[str, Any]) -> dict[str, Any]:
     ids = {m.id for m in found} | set(question.many("on"))
     return {
         "model_value": question.raw("model") or MODEL, "model": model, "model_names": model_names(),
-        "machine_groups": machine_groups(), "on": ids, "workload": workload_controls(question, model, answer.get("longest")),
+        "machine_groups": machine_groups(), "on": ids, "workload": workload_controls(question, model),
         "knobs": knobs(question, model), "knobs_open": bool(model and model.given), "limits": limit_controls(question),
         "dims": question.raw("dims"), "order": menu("order", "Order", question.raw("order") or "latency", ORDERS),
         "most": MOST_COMPARED, **answer,
@@ -69,9 +69,8 @@ def result(
             "evidence": str(e.latency.evidence[0]) if e.latency.evidence else "",
         })  # fmt: skip
     what = "tokens" if estimates and "tokens" in estimates[0].count.graph.meta else "samples"
-    longest = estimates[0].count.graph.meta.get("max_context") if estimates else None
     return {
-        "asked": model, "work": work, "rows": rows, "what": what, "longest": longest if isinstance(longest, int) else None,
+        "asked": model, "work": work, "rows": rows, "what": what, 
         "said": _said(estimates),
         "roofs": [drawn.roofline(estimates[:6], f, n) for f, n in ((drawn.WIDE, "roof"), (drawn.NARROW, "roofn"))],
         "roof_names": [e.machine.name for e in estimates[:6]],

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pharos.doors.web.chosen import PRECISIONS, Chosen, phase_of
+from pharos.doors.web.chosen import PRECISIONS, Chosen, phase_of, usual_context
 from pharos.doors.web.question import Question, Refused
 from pharos.machines.machine import Machine
 from pharos.predict.runtimes import KINDS as KIND_WORDS
@@ -67,9 +67,10 @@ def number(name: str, label: str, value: Any, stops: Sequence[float] = (), **mor
     return Control(name=name, label=label, kind="number", value=str(value), stops=tuple(stops), **more)
 
 
-def workload_controls(question: Question, model: Chosen | None, longest: int | None = None) -> list[Control]:
+def workload_controls(question: Question, model: Chosen | None) -> list[Control]:
     """Phase, batch or users, context and precision, as far as the model has them."""
     decodes = model is not None and model.decodes
+    longest = model.longest if model is not None else None
     found = []
     phase = question.raw("phase") or "decode"
     if model is not None and decodes:
@@ -85,8 +86,9 @@ def workload_controls(question: Question, model: Chosen | None, longest: int | N
     found.append(number("batch", users, question.raw("batch") or 1, BATCHES))
     if decodes or question.has("context"):
         stops = [c for c in CONTEXTS if longest is None or c <= longest] or list(CONTEXTS[:4])
+        usual = str(usual_context(model)) if model is not None and decodes else ""
         hint = f"tokens; the model was made for {longest:,}" if longest else "tokens of a sequence"
-        found.append(number("context", "Context", question.raw("context") or ("1024" if decodes else ""), stops,
+        found.append(number("context", "Context", question.raw("context") or usual, stops,
                             hint=hint))  # fmt: skip
     found.append(precision_control(question, "bf16" if decodes else "fp32"))
     return found

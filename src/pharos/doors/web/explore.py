@@ -11,6 +11,7 @@ from pharos.doors.web.chosen import (
     Chosen,
     chosen,
     estimated,
+    graph_of,
     machine_groups,
     machines,
     model_names,
@@ -25,6 +26,7 @@ from pharos.doors.web.controls import (
     workload_controls,
 )
 from pharos.doors.web.question import Question, Refused
+from pharos.graph.workload import Workload
 from pharos.machines.machine import Machine
 from pharos.predict.estimate import Estimate
 from pharos.quantity.evidence import Figure
@@ -57,16 +59,16 @@ def whole(question: Question, uploads: dict[str, Any]) -> dict[str, Any]:
         answer = result(question, uploads, model, found)
     except Refused as refused:
         answer = {"mistake": refused}
-    return {**form(question, model, found, answer.get("longest")), **answer}
+    return {**form(question, model, found), **answer}
 
 
-def form(question: Question, model: Chosen | None, found: tuple[Machine, ...], longest: int | None) -> dict[str, Any]:
+def form(question: Question, model: Chosen | None, found: tuple[Machine, ...]) -> dict[str, Any]:
     """Every field of the form."""
     on = [m.id if not m.calibration else name for m, name in zip(found, question.many("on") or [MACHINE], strict=False)]
     return {
         "model_value": question.raw("model") or MODEL, "model": model, "model_names": model_names(),
         "machine_groups": machine_groups(), "on": on or question.many("on") or [MACHINE],
-        "workload": workload_controls(question, model, longest), "knobs": knobs(question, model),
+        "workload": workload_controls(question, model), "knobs": knobs(question, model),
         "knobs_open": bool(model and model.given), "runtime": runtime_control(question, found),
         "limits": limit_controls(question), "dims": question.raw("dims"),
     }  # fmt: skip
@@ -90,16 +92,25 @@ def result(
     first = estimates[0]
     verdicts = [judged(e, contract, limits) for e in estimates]
     rows = MOST_ROWS if question.raw("rows") == "all" else ROWS
-    longest = first.count.graph.meta.get("max_context")
     return {
         "asked": asked, "estimates": estimates, "faces": [face(e, v) for e, v in zip(estimates, verdicts, strict=True)],
         "verdicts": verdicts, "limits_given": limits,
         "roofs": [drawn.roofline(estimates, f, n) for f, n in ((drawn.WIDE, "roof"), (drawn.NARROW, "roofn"))],
         "roof_note": _no_dots(first), "kernels": kernels(first, rows), "more": max(0, _count(first) - rows),
-        "more_address": question.address("/explore", rows="all"), "longest": longest if isinstance(longest, int) else None,
+        "more_address": question.address("/explore", rows="all"), 
         "command": command(asked), "contract_address": question.address("/explore/contract.yaml") if limits else "",
         "json_address": question.address("/explore.json"), "notes": list(first.count.graph.meta.get("notes", ()))[:6],
     }  # fmt: skip
+
+
+def check(question: Question, uploads: dict[str, Any]) -> None:
+    """Reads a model as a question would, at its smallest.
+
+    Raises:
+        Refused: what is wrong with it.
+    """
+    model = chosen(question, uploads, MODEL)
+    graph_of(model, Workload(context=8) if model.decodes else Workload())
 
 
 def contract_of(asked: Asked, machine: Machine, limits: dict[str, float]) -> Contract:

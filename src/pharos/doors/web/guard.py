@@ -79,13 +79,8 @@ class Guard:
         if not length.isdigit() or int(length) > most:
             await self._refuse(send, 413, "Too large", f"The page takes at most {most // 10**6 or 1} MB here.")
             return
-        bounded = _Bounded(receive, most)
-        try:
-            await self.app(scope, bounded, self._with_headers(scope, send))
-        except TooLarge:
-            await self._refuse(send, 413, "Too large", f"The page takes at most {most // 10**6 or 1} MB here.")
-        except TooSlow:
-            await self._refuse(send, 408, "Too slow", "The rest of what was sent did not come in time.")
+        # a body that grows or lingers beyond its bounds raises in whoever reads it; the application tells it
+        await self.app(scope, _Bounded(receive, most), self._with_headers(scope, send))
 
     def _wrong(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
         """Why a request is refused before anything is looked at."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from pharos.doors.web import drawn
 from pharos.doors.web.bounds import MOST_BATCH, MOST_CONTEXT, MOST_DEVICES
-from pharos.doors.web.chosen import Chosen, chosen, decoder_names, machine, machine_groups, precision
+from pharos.doors.web.chosen import Chosen, chosen, decoder_names, machine, machine_groups, precision, usual_context
 from pharos.doors.web.controls import BATCHES, CONTEXTS, Control, menu, number, precision_control
 from pharos.doors.web.explore import _figure
 from pharos.doors.web.question import Question, Refused
@@ -30,15 +30,17 @@ def whole(question: Question, uploads: dict[str, Any]) -> dict[str, Any]:
         answer = result(question, uploads, model, on)
     except Refused as refused:
         answer = {"mistake": refused}
-    return {**form(question, model, answer.get("longest")), **answer}
+    return {**form(question, model), **answer}
 
 
-def form(question: Question, model: Chosen | None, longest: int | None) -> dict[str, Any]:
+def form(question: Question, model: Chosen | None) -> dict[str, Any]:
     """Every field of the form."""
+    longest = model.longest if model else None
+    usual = usual_context(model, CONTEXT) if model else CONTEXT
     stops = [c for c in CONTEXTS if longest is None or c <= longest]
     load = [
         number("users", "Users at once", question.raw("users") or USERS, BATCHES),
-        number("context", "Context of each", question.raw("context") or CONTEXT, stops,
+        number("context", "Context of each", question.raw("context") or usual, stops,
                hint=f"tokens in and out; the model was made for {longest:,}" if longest else "tokens in and out"),
         Control(name="prompt", label="Tokens in", value=question.raw("prompt"), kind="number", placeholder="three quarters"),
         Control(name="output", label="Tokens out", value=question.raw("output"), kind="number",
@@ -72,7 +74,7 @@ def served(question: Question, model: Chosen, on: Machine) -> Serving:
     """
     devices = question.whole("devices", 1, 1, MOST_DEVICES) or 1
     users = question.whole("users", USERS, 1, MOST_BATCH) or USERS
-    context = question.whole("context", CONTEXT, 2, MOST_CONTEXT)
+    context = question.whole("context", usual_context(model, CONTEXT), 2, MOST_CONTEXT)
     prompt, output = (question.whole(n, None, 1, MOST_CONTEXT) for n in ("prompt", "output"))
     block = question.whole("block", 16, 0, 65536)
     percent = question.whole("utilization", 90, 1, 100) or 90
@@ -143,10 +145,9 @@ def result(
              drawn.Part(f"caches of {found.users:,}", caches, "p1")]  # fmt: skip
     mark = (float(found.context), float(found.max_users))
     says = ", ".join(f"{n:,} users of {drawn.tokens(c)} tokens" for c, n in found.curve)
-    longest = made.max_context
     return {
         "asked": model, "found": found, "verdict": "holds" if found.fits else "broken", "headline": _headline(found),
-        "detail": _detail(found), "figures": figures, "evidence": evidence, "longest": longest,
+        "detail": _detail(found), "figures": figures, "evidence": evidence,
         "memory": {"svg": drawn.bar([p for p in parts if p.value], room.usable, "B", "room", "Memory of a device"),
                    "key": [(p.kind, p.name, fmt(p.value, "B"), "") for p in parts if p.value],
                    "usable": fmt(room.usable, "B"), "whole": fmt(room.memory, "B"),

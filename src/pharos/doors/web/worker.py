@@ -72,8 +72,11 @@ def answer(job: Job) -> tuple[Answer, bool]:
         print(f"pharos ui: {job.page}/{job.part} failed ({code})", file=sys.stderr)
         traceback.print_exc()
         found = mistake(job, question, f"Something is wrong on our side. The server's log has it under {code}.", status=500)
-    took = time.perf_counter() - start
-    return Answer(found.status, found.kind, found.body, found.headers | {"server-timing": f"answer;dur={1e3 * took:.1f}"}), healthy
+    took, body = time.perf_counter() - start, found.body
+    for held in job.extra.get("uploads", {}).values():
+        # where the server keeps it is nobody's business; a title has harmless characters alone
+        body = body.replace(held["path"].encode(), held["title"].encode())
+    return Answer(found.status, found.kind, body, found.headers | {"server-timing": f"answer;dur={1e3 * took:.1f}"}), healthy
 
 
 def _made(job: Job, question: Question) -> Answer:
@@ -88,7 +91,7 @@ def _made(job: Job, question: Question) -> Answer:
     if job.part == "json":
         return Answer(200, JSON, json.dumps(view.rows(question, uploads), indent=2, allow_nan=False).encode())
     if job.part == "check":
-        view.result(question, uploads)
+        view.check(question, uploads)
         return Answer(200, HTML, b"")
     if job.part == "remedies":
         return Answer(200, HTML, render("serve_remedies.html", **view.remedies_of(question, uploads)))
