@@ -93,6 +93,8 @@ def _listen(host: str, port: int) -> socket.socket:
         made = socket.socket(family, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
+        # whoever asks before the workers are there waits, and is not turned away
+        made.listen(1024)
     except OSError as error:
         why = error.strerror or str(error)
         raise InputError(f"cannot listen at {host} port {port}: {why}", hint="--port 0 takes any that is free") from None

@@ -51,10 +51,18 @@ class Run:
         return (self.ended or time.monotonic()) - self.begun if self.begun else 0.0
 
 
-class Runs:
-    """The runs of a server."""
+PROCESS = (sys.executable, "-m", "pharos.doors.web.lab_process")
 
-    def __init__(self) -> None:
+
+class Runs:
+    """The runs of a server.
+
+    Args:
+        process: the command that runs a lab; its name, processes, seed, seconds and smallness follow.
+    """
+
+    def __init__(self, process: tuple[str, ...] = PROCESS, seconds: float = SECONDS) -> None:
+        self.process, self.seconds = process, seconds
         self._known: OrderedDict[str, Run] = OrderedDict()
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,17 +118,17 @@ class Runs:
             if run.is_over:
                 return
             run.state, run.begun = RUNNING, time.monotonic()
-            words = [run.lab, str(run.processes), str(run.seed), str(SECONDS - 10), "1" if run.small else "0"]
+            words = [run.lab, str(run.processes), str(run.seed), str(self.seconds - 10), "1" if run.small else "0"]
             try:
                 run.process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "pharos.doors.web.lab_process", *words, stdin=asyncio.subprocess.DEVNULL,
+                    *self.process, *words, stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
                     limit=LINE,
                 )  # fmt: skip
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(self.seconds):
                     await self._read(run)
             except TimeoutError:
-                self._end(run, FAILED, f"It was not done after {SECONDS:g} s and was stopped.")
+                self._end(run, FAILED, f"It was not done after {self.seconds:g} s and was stopped.")
             except (OSError, ValueError) as error:
                 self._end(run, FAILED, f"It could not be run: {error}.")
             finally:

@@ -11,6 +11,7 @@ from pharos.doors.web.question import Question, Refused
 from pharos.machines.machine import Machine
 from pharos.plan.deployment import Deployment, find_stack, stacks
 from pharos.plan.serving import Serving, serving
+from pharos.plan.steps import Steps
 from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError
 from pharos.quantity.evidence import Figure, merge
@@ -90,7 +91,8 @@ def served(question: Question, model: Chosen, on: Machine) -> Serving:
                                  hint="upload the config.json of a decoder"), "model")  # fmt: skip
     try:
         made = _deployed(model, on, kinds, devices, percent / 100, 16 if block is None else block, stack)
-        return serving(made, context=context, users=users, prompt=prompt, output=output, rent_usd_per_hour=rent)
+        found = serving(made, context=context, users=users, prompt=prompt, output=output, rent_usd_per_hour=rent)
+        return _with_steps(found)
     except PharosError as error:
         raise Refused(error, _field(str(error))) from None
 
@@ -101,6 +103,21 @@ def _field(told: str) -> str:
 
 
 _DEPLOYED: dict[Any, Deployment] = {}
+_STEPS: dict[tuple[int, int, int], Steps] = {}
+
+
+def _with_steps(found: Serving) -> Serving:
+    """The same with tables of step times that another question of this deployment and context has made."""
+    if found.deployment.is_traced:
+        return found
+    key = (id(found.deployment), max(found.context, found.prompt + found.output), found.sequences)
+    if key not in _STEPS:
+        if len(_STEPS) >= 64:
+            _STEPS.clear()
+        _STEPS[key] = Steps(found.deployment, key[1], key[2])
+    # where Serving keeps them once it has made them
+    vars(found)["steps"] = _STEPS[key]
+    return found
 
 
 def _deployed(
@@ -110,6 +127,8 @@ def _deployed(
     key = (model.key, on.id, on.calibration, kinds, devices, utilization, block, stack)
     if key not in _DEPLOYED:
         if len(_DEPLOYED) >= 32:
+            # tables are kept by the identity of their deployment
+            _STEPS.clear()
             _DEPLOYED.pop(next(iter(_DEPLOYED)))
         found = find_stack(stack)
         _DEPLOYED[key] = Deployment(model=model.model, machine=on, precision=kinds, devices=devices,

@@ -1,8 +1,8 @@
 /* Sliders, questions that are asked as one moves, and the address that holds them; htmx fetches and swaps. */
 "use strict";
 (() => {
-  const WAIT_MS = 60, SLOW_MS = 600, SPEAK_MS = 500, SAME_MS = 1500;
-  let timer, speaker, last = { field: "", at: 0 };
+  const WAIT_MS = 60, SLOW_MS = 700, KEY_MS = 300, SPEAK_MS = 500, SAME_MS = 1500;
+  let timer, speaker, lastKey = -1e9, last = { field: "", at: 0 };
   document.documentElement.classList.add("js");
 
   const form = () => document.querySelector("form[data-live]");
@@ -25,6 +25,7 @@
 
   /** Asks for the answer alone, or for the form with it where other fields depend on the one that changed. */
   function ask(of, field, whole) {
+    const typed = performance.now() - lastKey < KEY_MS && document.activeElement?.tagName === "SELECT";
     clearTimeout(timer);
     timer = setTimeout(() => {
       if (!of.isConnected) return;
@@ -34,10 +35,13 @@
       } else {
         htmx.trigger(of, "ask");
       }
-    }, of.hasAttribute("data-slow") ? SLOW_MS : WAIT_MS);
+      // a menu in which someone types a name must not be replaced between two letters
+    }, of.hasAttribute("data-slow") || typed ? SLOW_MS : WAIT_MS);
   }
 
   const isWhole = (el) => el.hasAttribute("data-whole");
+
+  document.addEventListener("keydown", () => { lastKey = performance.now(); }, true);
 
   document.addEventListener("input", (event) => {
     const el = event.target, of = el.closest("form[data-live]");
