@@ -18,7 +18,14 @@ from urllib.parse import urlencode
 
 MODELS = ("resnet50", "mobilenet_v2", "vit_b_16", "llama-3.1-8b", "llama-3.1-70b", "gpt2-xl", "bert-base", "dlrm", "convnext_tiny",
           "mixtral-8x7b", "deepseek-v3", "lenet5")  # fmt: skip
-MACHINES = ("nvidia_h100_sxm5", "nvidia_a100_sxm_80gb", "nvidia_t4", "nvidia_l4", "rpi3_cortex_a53", "amd_mi300x")
+MACHINES = (
+    "nvidia_h100_sxm5",
+    "nvidia_a100_sxm_80gb",
+    "nvidia_t4",
+    "nvidia_l4",
+    "rpi3_cortex_a53",
+    "amd_mi300x",
+)
 BATCHES, CONTEXTS = [2**i for i in range(13)], [64 * 2**i for i in range(5)]
 DECODERS = ("llama", "gpt2", "mixtral", "deepseek")
 MARK = re.compile(r"(<!-- load -->\n).*?(<!-- end of load -->)", re.S)
@@ -43,7 +50,9 @@ class User(threading.Thread):
         link = http.client.HTTPConnection(*self.address, timeout=60)
         while time.monotonic() < self.until:
             decodes, asked, page = self._question()
-            stops, name = (CONTEXTS, "context") if decodes and self.random.random() < 0.5 else (BATCHES, "batch")
+            stops, name = (
+                (CONTEXTS, "context") if decodes and self.random.random() < 0.5 else (BATCHES, "batch")
+            )
             at = self.random.randrange(len(stops))
             for _ in range(self.random.randint(3, 12)):
                 if time.monotonic() >= self.until:
@@ -56,7 +65,10 @@ class User(threading.Thread):
     def _question(self) -> tuple[bool, dict[str, object], str]:
         model = self.random.choice(MODELS)
         decodes = model.startswith(DECODERS)
-        asked: dict[str, object] = {"model": model, "on": self.random.choice(MACHINES[:4] if decodes else MACHINES)}
+        asked: dict[str, object] = {
+            "model": model,
+            "on": self.random.choice(MACHINES[:4] if decodes else MACHINES),
+        }
         asked["precision"] = "bf16" if decodes else "fp32"
         if self.random.random() < 0.2:
             asked["limit.latency"] = "20 ms"

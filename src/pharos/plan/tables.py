@@ -87,7 +87,7 @@ def tables_of(graph: Graph) -> list[Table]:
 
 
 def written(text: str, index: int, where: str) -> Table:
-    """The table that ``ROWSxDIM``, ``ROWSxDIM:POOLING`` or ``ROWSxDIM:POOLING:ZIPF`` describes, called t0, t1, ...
+    """The table that ``ROWSxDIM[:POOLING[:ZIPF]]`` describes, called t0, t1, ... by its index.
 
     Raises:
         PharosError: not of that form, told with `where`.

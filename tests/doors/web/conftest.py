@@ -38,7 +38,9 @@ class Here:
 
 def words(html):
     """The text of a page, spaces made one."""
-    text = re.sub(r"<(script|style)\b.*?</\1>", " ", html if isinstance(html, str) else html.decode(), flags=re.S)
+    text = re.sub(
+        r"<(script|style)\b.*?</\1>", " ", html if isinstance(html, str) else html.decode(), flags=re.S
+    )
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text)).strip()
 
 
@@ -51,7 +53,9 @@ def lane():
 def client(lane):
     from starlette.testclient import TestClient
 
-    app = create_app(hosts=frozenset({"testserver"}), made_lanes=dict.fromkeys(("quick", "upload", "slow"), lane))
+    app = create_app(
+        hosts=frozenset({"testserver"}), made_lanes=dict.fromkeys(("quick", "upload", "slow"), lane)
+    )
     with TestClient(app, follow_redirects=False) as made:
         yield made
 

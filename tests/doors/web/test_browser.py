@@ -8,7 +8,9 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 375, "height": 780}
 PAGES = ["/explore", "/compare", "/choose", "/choose?step=limits", "/choose?step=machine&on=rpi3_cortex_a53", "/serve", "/shard",
          "/labs", "/explore?model=nope", "/nowhere",
          "/choose?step=decision&data.kind=tabular&data.features=30&data.labels=20000&data.classes=3&on=rpi3_cortex_a53"]  # fmt: skip
-SHARED = "/explore?model=mobilenet_v2&h.width=0.75&on=rpi3_cortex_a53&batch=4&precision=int8&limit.latency=900+ms"
+SHARED = (
+    "/explore?model=mobilenet_v2&h.width=0.75&on=rpi3_cortex_a53&batch=4&precision=int8&limit.latency=900+ms"
+)
 
 
 class Tab:
@@ -39,7 +41,9 @@ def tabs(browser, server):
 
     def tab(viewport=WIDE, scheme="light", beside=None):
         if beside is None:
-            contexts.append(browser.new_context(viewport=viewport, color_scheme=scheme, accept_downloads=True))
+            contexts.append(
+                browser.new_context(viewport=viewport, color_scheme=scheme, accept_downloads=True)
+            )
         made.append(Tab((beside.page.context if beside else contexts[-1]).new_page(), server))
         return made[-1]
 
@@ -230,7 +234,9 @@ def test_a_lab_runs_and_can_be_stopped(tabs):
 
 @pytest.mark.parametrize("path", PAGES)
 def test_accessible_in_light_and_dark_and_narrow_enough(tabs, path):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    ).Axe()
     for viewport, scheme in ((WIDE, "light"), (NARROW, "dark")):
         page = tabs(viewport, scheme).go(path)
         if "decision" in path or "shard" in path:

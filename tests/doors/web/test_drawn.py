@@ -28,7 +28,9 @@ def estimate():
 def test_the_roof_bends_at_the_ridge(estimate, frame):
     root = tree(drawn.roofline([estimate], frame))
     path = next(p for p in root.iter(f"{NS}path"))
-    (x0, y0), (x1, y1), (x2, y2) = [tuple(map(float, p.split(","))) for p in re.findall(r"[\d.]+,[\d.]+", path.get("d"))]
+    (_, y0), (x1, y1), (x2, y2) = [
+        tuple(map(float, p.split(","))) for p in re.findall(r"[\d.]+,[\d.]+", path.get("d"))
+    ]
     assert y1 == y2 < y0
     ticks = {}
     for text in root.iter(f"{NS}text"):
@@ -43,7 +45,10 @@ def test_the_roof_bends_at_the_ridge(estimate, frame):
 def test_every_dot_lies_at_or_below_its_roof(estimate):
     machine, kind = estimate.machine, compute_dtype(estimate.workload.precision)
     for dot in drawn.dots_of(estimate):
-        assert dot.rate <= min(machine.peak(kind).value, dot.intensity * machine.bandwidth_bytes_per_s.value) * 1.001
+        assert (
+            dot.rate
+            <= min(machine.peak(kind).value, dot.intensity * machine.bandwidth_bytes_per_s.value) * 1.001
+        )
 
 
 def test_dots_are_the_kernels_with_operations(estimate):
@@ -55,7 +60,10 @@ def test_dots_are_the_kernels_with_operations(estimate):
 
 
 def test_pictures_have_words_and_no_styles(estimate):
-    for svg in (drawn.roofline([estimate]), drawn.bar([drawn.Part("a<b", 1.0, "p0")], 2.0, "B", "n", "Memory")):
+    for svg in (
+        drawn.roofline([estimate]),
+        drawn.bar([drawn.Part("a<b", 1.0, "p0")], 2.0, "B", "n", "Memory"),
+    ):
         root = tree(svg)
         assert root.get("role") == "img"
         assert root.find(f"{NS}title").text

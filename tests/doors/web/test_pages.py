@@ -58,7 +58,9 @@ def test_explore_json_is_that_of_predict(client):
 
     asked = {"model": "gpt2-xl", "on": "h100-sxm", "phase": "decode", "context": "512", "precision": "bf16"}
     found = client.get("/explore.json", params=asked)
-    wanted = predict_row(pharos.predict("gpt2-xl", on="h100-sxm", phase="decode", context=512, precision="bf16"))
+    wanted = predict_row(
+        pharos.predict("gpt2-xl", on="h100-sxm", phase="decode", context=512, precision="bf16")
+    )
     assert found.headers["content-type"] == "application/json"
     assert found.json()["latency_s"] == pytest.approx(wanted["latency_s"])
     assert found.json()["memory_bytes"]["kv_cache"] == wanted["memory_bytes"]["kv_cache"]
@@ -85,7 +87,11 @@ def test_the_page_of_a_question_holds_its_fields(client):
 
 def test_width_moves_the_counts(client):
     def parameters(width):
-        told = words(client.get("/explore", params={"model": "mobilenet_v2", "h.width": width, "on": "cortex-a53"}).text)
+        told = words(
+            client.get(
+                "/explore", params={"model": "mobilenet_v2", "h.width": width, "on": "cortex-a53"}
+            ).text
+        )
         return int(re.search(r"([\d,]+) parameters", told)[1].replace(",", ""))
 
     assert parameters("0.5") == pharos.show("mobilenet_v2(width=0.5)").parameters < parameters("1.0")
@@ -107,7 +113,13 @@ def test_a_limit_inside_the_band_cannot_be_told(client):
 
 
 def test_the_contract_of_the_page_is_one(client, tmp_path):
-    asked = {"model": "mobilenet_v2", "h.width": "0.75", "on": "cortex-a53", "precision": "int8", "limit.latency": "500 ms"}
+    asked = {
+        "model": "mobilenet_v2",
+        "h.width": "0.75",
+        "on": "cortex-a53",
+        "precision": "int8",
+        "limit.latency": "500 ms",
+    }
     found = client.get("/explore/contract.yaml", params=asked)
     assert "attachment" in found.headers["content-disposition"]
     place = tmp_path / "contract.yaml"
@@ -142,7 +154,13 @@ def test_serve_refuses_what_is_no_decoder(client):
 
 
 def test_shard_says_what_shard_says(client):
-    asked = {"model": "own", "tables": "3 x 1e6x64:10\n5e7x128:1", "devices": "2", "on": "a100-sxm-80gb", "batch": "4096"}
+    asked = {
+        "model": "own",
+        "tables": "3 x 1e6x64:10\n5e7x128:1",
+        "devices": "2",
+        "on": "a100-sxm-80gb",
+        "batch": "4096",
+    }
     told = words(client.get("/shard/result", params=asked).text)
     assert "4 tables fit on 2 x NVIDIA A100 SXM 80GB" in told
     assert "t3" in told
@@ -218,7 +236,11 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "asked", "field", "says"), WRONG, ids=[f"{p[1:]}-{f}-{i}" for i, (p, _, f, _) in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    ("path", "asked", "field", "says"),
+    WRONG,
+    ids=[f"{p[1:]}-{f}-{i}" for i, (p, _, f, _) in enumerate(WRONG)],
+)
 def test_mistakes_are_told_in_place(client, path, asked, field, says):
     found = client.get(path, params=asked)
     assert found.status_code == 422

@@ -24,11 +24,15 @@ def made(**given):
 
 @pytest.fixture(scope="module")
 def open_to_others():
-    with TestClient(made(hosts=None, token=TOKEN), base_url="http://192.0.2.7:8765", follow_redirects=False) as client:
+    with TestClient(
+        made(hosts=None, token=TOKEN), base_url="http://192.0.2.7:8765", follow_redirects=False
+    ) as client:
         yield client
 
 
-@pytest.mark.parametrize("path", ["/explore", "/nothing", "/static/app.css", "/labs", "/explore?model=nope", "/favicon.ico"])
+@pytest.mark.parametrize(
+    "path", ["/explore", "/nothing", "/static/app.css", "/labs", "/explore?model=nope", "/favicon.ico"]
+)
 def test_every_answer_has_the_headers(client, path):
     headers = client.get(path).headers
     policy = headers["content-security-policy"]
@@ -43,7 +47,9 @@ def test_every_answer_has_the_headers(client, path):
     assert "server" not in headers
 
 
-@pytest.mark.parametrize("host", ["evil.example", "testserver.evil.example", "", "127.0.0.1.evil.example", "[::1", "a" * 300])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "testserver.evil.example", "", "127.0.0.1.evil.example", "[::1", "a" * 300]
+)
 def test_another_host_is_refused(client, host):
     found = client.get("/explore", headers={"host": host})
     assert found.status_code == 421
@@ -58,7 +64,9 @@ def test_a_server_for_others_goes_by_addresses_not_names(open_to_others):
 
 
 def test_names_can_be_allowed():
-    with TestClient(made(hosts=frozenset({"lab.example"}), token=None), base_url="http://lab.example") as client:
+    with TestClient(
+        made(hosts=frozenset({"lab.example"}), token=None), base_url="http://lab.example"
+    ) as client:
         assert client.get("/explore?model=lenet5&on=t4").status_code == 200
         assert client.get("/explore", headers={"host": "10.0.0.1"}).status_code == 421
 
@@ -74,7 +82,12 @@ def test_posts_come_from_the_page_alone(client, origin):
 def test_other_sites_cannot_make_the_machine_work(client):
     embedded = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}
     assert client.get("/explore", headers=embedded).status_code == 403
-    assert client.get("/explore?model=lenet5&on=t4", headers=embedded | {"sec-fetch-mode": "navigate"}).status_code == 200
+    assert (
+        client.get(
+            "/explore?model=lenet5&on=t4", headers=embedded | {"sec-fetch-mode": "navigate"}
+        ).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
@@ -151,7 +164,9 @@ def test_a_model_is_a_name_of_the_catalogue(client, model, monkeypatch):
         assert "49" not in words(found.text)[:40]
 
 
-@pytest.mark.parametrize("machine", ["/etc/passwd", "../x.yaml", "a.yml", "x.json", "here.json", "HERE.JSON", "a/b", "\\x", "@x"])
+@pytest.mark.parametrize(
+    "machine", ["/etc/passwd", "../x.yaml", "a.yml", "x.json", "here.json", "HERE.JSON", "a/b", "\\x", "@x"]
+)
 def test_a_machine_is_a_name_of_the_catalogue(client, machine):
     for path in ("/explore", "/serve", "/shard/result", "/choose/result"):
         found = client.get(path, params={"on": machine, "step": "decision"})
@@ -161,7 +176,19 @@ def test_a_machine_is_a_name_of_the_catalogue(client, machine):
 
 def test_what_was_written_is_shown_as_text(client):
     bad = '"><img src=x onerror=alert(1)>'
-    for name in ("model", "on", "batch", "limit.latency", "precision", "dims", "runtime", "phase", "h.width", "name", "data.kind"):
+    for name in (
+        "model",
+        "on",
+        "batch",
+        "limit.latency",
+        "precision",
+        "dims",
+        "runtime",
+        "phase",
+        "h.width",
+        "name",
+        "data.kind",
+    ):
         for path in ("/explore", "/choose", "/serve", "/compare", "/shard"):
             assert "<img src=x" not in client.get(path, params={name: bad}).text
 
@@ -197,7 +224,9 @@ def test_deep_networks_are_not_built(client, model, knob):
     assert time.perf_counter() - start < 3
 
 
-@pytest.mark.parametrize("number", ["1e400", "-1", "nan", "inf", "9" * 400, "0x10", "1e-400", "１２", "1_0_0__", "--", "1e", "٣"])
+@pytest.mark.parametrize(
+    "number", ["1e400", "-1", "nan", "inf", "9" * 400, "0x10", "1e-400", "１２", "1_0_0__", "--", "1e", "٣"]
+)
 def test_strange_numbers_are_refused_or_read(client, number):
     for path, name in (("/explore", "batch"), ("/explore", "limit.power"), ("/serve", "users"), ("/shard/result", "zipf"),
                        ("/choose/result", "limit.memory")):  # fmt: skip
@@ -211,7 +240,10 @@ def test_bodies_are_bounded(client):
     big = b"x" * (bounds.LARGEST_BODY + 1)
     assert client.post("/labs/start", content=big, headers=origin).status_code == 413
     for length in ("-1", "abc", str(10**15)):
-        assert client.post("/upload", content=b"", headers=origin | {"content-length": length}).status_code == 413
+        assert (
+            client.post("/upload", content=b"", headers=origin | {"content-length": length}).status_code
+            == 413
+        )
 
 
 def asked_raw(messages, path="/labs/start", kind=b"application/x-www-form-urlencoded"):
@@ -259,7 +291,12 @@ def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
 
 def test_labs_are_those_of_the_list(client):
     origin = {"origin": "http://testserver"}
-    for lab, more in (("nothing", {}), ("../x", {}), ("pipeline", {"processes": "999"}), ("pipeline", {"seed": "1e12"})):
+    for lab, more in (
+        ("nothing", {}),
+        ("../x", {}),
+        ("pipeline", {"processes": "999"}),
+        ("pipeline", {"seed": "1e12"}),
+    ):
         found = client.post("/labs/start", data={"lab": lab} | more, headers=origin)
         assert found.status_code == 422
         assert 'role="alert"' in found.text

@@ -34,7 +34,9 @@ def onnx_bytes(batch="N"):
         [numpy_helper.from_array(np.zeros((8, 16), np.float32), "w")],
     )  # fmt: skip
     assert onnx.__version__
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    ).SerializeToString()
 
 
 def test_an_onnx_file_is_explored(client):
@@ -58,7 +60,10 @@ def test_a_config_is_served(client):
 
 
 def test_the_same_file_has_the_same_address_and_the_page_goes_on_where_it_may(client):
-    first, second = (send(client, onnx_bytes(), name, back="//evil.example").headers["location"] for name in ("a.onnx", "b.onnx"))
+    first, second = (
+        send(client, onnx_bytes(), name, back="//evil.example").headers["location"]
+        for name in ("a.onnx", "b.onnx")
+    )
     assert first == second
     assert first.startswith("/explore?")
 
@@ -72,7 +77,9 @@ def test_dimensions_that_stay_open_are_asked_for(client):
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
     )  # fmt: skip
     assert onnx.__version__
-    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    content = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    ).SerializeToString()
     place = send(client, content).headers["location"] + "&on=t4"
     found = client.get(place)
     assert found.status_code == 422
@@ -97,7 +104,7 @@ BAD = [
     (b"\x1f\x8b\x08" + b"\x00" * 100, "not a whole ONNX file"),
     (b"\x80\x04c__builtin__\neval\n", "not a whole ONNX file"),
     (b'{"model_type": "nosuchkind"}', "nosuchkind"),
-    ('{"model_type": "llama", "num_hidden_layers": 1e999}'.encode(), "num_hidden_layers"),
+    (b'{"model_type": "llama", "num_hidden_layers": 1e999}', "num_hidden_layers"),
 ]  # fmt: skip
 
 
@@ -128,7 +135,9 @@ def test_shapes_that_multiply_beyond_sense_are_refused(client):
         [helper.make_tensor("s", TensorProto.INT64, [3], struct.pack("<3q", 10**9, 10**9, 10**9), raw=True)],
     )  # fmt: skip
     assert onnx.__version__
-    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    content = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    ).SerializeToString()
     start = time.perf_counter()
     found = send(client, content)
     if found.status_code == 303:

@@ -112,7 +112,9 @@ def shard(
             raise InputError(
                 "tables come from a model or file, or from --table", hint="write - before --table"
             )
-        job = Job(tables=tuple(written(t, i, "--table") for i, t in enumerate(table or ())), batch=samples, **given)
+        job = Job(
+            tables=tuple(written(t, i, "--table") for i, t in enumerate(table or ())), batch=samples, **given
+        )
     elif tables.endswith((".yaml", ".yml", ".csv")) or (tables.endswith(".json") and _is_list(tables)):
         job = Job(tables=tuple(read_tables(tables)), batch=samples, **given)
     else:

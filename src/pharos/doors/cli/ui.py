@@ -22,7 +22,8 @@ def ui(
         list[str] | None, typer.Option("--allow-host", help="A name that the page is called by; repeatable.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, max=64, help="Processes that answer; one a core if left out.")
+        int | None,
+        typer.Option("--workers", min=1, max=64, help="Processes that answer; one a core if left out."),
     ] = None,
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = False,
 ) -> None:
@@ -97,5 +98,7 @@ def _listen(host: str, port: int) -> socket.socket:
         made.listen(1024)
     except OSError as error:
         why = error.strerror or str(error)
-        raise InputError(f"cannot listen at {host} port {port}: {why}", hint="--port 0 takes any that is free") from None
+        raise InputError(
+            f"cannot listen at {host} port {port}: {why}", hint="--port 0 takes any that is free"
+        ) from None
     return made

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, UploadFile
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from pharos.doors.web import static
@@ -24,14 +25,27 @@ HTML = "text/html; charset=utf-8"
 # Bytes of answers that are kept: the same question has the same answer.
 KEPT_BYTES = 32 * 2**20
 PARTS = {
-    "/explore": ("explore", "page"), "/explore/whole": ("explore", "whole"), "/explore/result": ("explore", "result"),
-    "/explore/contract.yaml": ("explore", "contract"), "/explore.json": ("explore", "json"),
-    "/compare": ("compare", "page"), "/compare/whole": ("compare", "whole"), "/compare/result": ("compare", "result"),
-    "/choose": ("choose", "page"), "/choose/whole": ("choose", "whole"), "/choose/result": ("choose", "result"),
-    "/choose/contract.yaml": ("choose", "contract"), "/choose/brief.yaml": ("choose", "brief"),
-    "/serve/remedies": ("serve", "remedies"), "/serve": ("serve", "page"), "/serve/whole": ("serve", "whole"), "/serve/result": ("serve", "result"),
-    "/shard": ("shard", "page"), "/shard/whole": ("shard", "whole"), "/shard/result": ("shard", "result"),
-}  # fmt: skip
+    "/explore": ("explore", "page"),
+    "/explore/whole": ("explore", "whole"),
+    "/explore/result": ("explore", "result"),
+    "/explore/contract.yaml": ("explore", "contract"),
+    "/explore.json": ("explore", "json"),
+    "/compare": ("compare", "page"),
+    "/compare/whole": ("compare", "whole"),
+    "/compare/result": ("compare", "result"),
+    "/choose": ("choose", "page"),
+    "/choose/whole": ("choose", "whole"),
+    "/choose/result": ("choose", "result"),
+    "/choose/contract.yaml": ("choose", "contract"),
+    "/choose/brief.yaml": ("choose", "brief"),
+    "/serve/remedies": ("serve", "remedies"),
+    "/serve": ("serve", "page"),
+    "/serve/whole": ("serve", "whole"),
+    "/serve/result": ("serve", "result"),
+    "/shard": ("shard", "page"),
+    "/shard/whole": ("shard", "whole"),
+    "/shard/result": ("shard", "result"),
+}
 
 
 class Kept:
@@ -77,6 +91,7 @@ def create_app(
         token: what must be shown once; None on loopback.
         workers: processes for quick questions.
     """
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.lanes = made_lanes or lanes(workers)
@@ -110,7 +125,9 @@ def create_app(
 
     @app.exception_handler(RequestValidationError)
     async def wrong_form(_: Request, __: RequestValidationError) -> Response:
-        return Response(refusal(422, "Not understood", "The form did not hold what it should."), 422, media_type=HTML)
+        return Response(
+            refusal(422, "Not understood", "The form did not hold what it should."), 422, media_type=HTML
+        )
 
     @app.exception_handler(TooLarge)
     async def too_large(_: Request, __: Exception) -> Response:
@@ -158,7 +175,11 @@ async def answered(request: Request, page: str, part: str) -> Response:
                 continue
             extra.setdefault("uploads", {})[held.id] = {"path": str(held.path), "title": held.title}
             lane = "upload"
-    key = None if any(v.startswith("here") for _, v in pairs) else (page, part, pairs, tuple(extra.get("uploads", ())))
+    key = (
+        None
+        if any(v.startswith("here") for _, v in pairs)
+        else (page, part, pairs, tuple(extra.get("uploads", ())))
+    )
     found = state.kept.get(key) if key else None
     if found is None:
         found = await ask(state.lanes[lane], Job(page, part, pairs, extra))
@@ -189,9 +210,10 @@ async def _upload(request: Request) -> Response:
     state = request.app.state
     async with request.form(max_files=1, max_fields=4, max_part_size=4096) as form:
         file, back = form.get("file"), str(form.get("back") or "explore")
-        if not hasattr(file, "filename") or not getattr(file, "filename", ""):
-            return Response(refusal(422, "No file", "Choose an ONNX file or a config.json first."), 422, media_type=HTML)
-        assert not isinstance(file, str)
+        if not isinstance(file, UploadFile) or not file.filename:
+            return Response(
+                refusal(422, "No file", "Choose an ONNX file or a config.json first."), 422, media_type=HTML
+            )
         try:
             made = await asyncio.to_thread(_keep, state.uploads, file)
         except PharosError as error:
@@ -214,7 +236,9 @@ async def _static(name: str) -> Response:
     found = static.files().get(name)
     if found is None:
         raise HTTPException(404)
-    return Response(found[1], media_type=found[0], headers={"cache-control": "public, max-age=31536000, immutable"})
+    return Response(
+        found[1], media_type=found[0], headers={"cache-control": "public, max-age=31536000, immutable"}
+    )
 
 
 async def _icon() -> Response:

@@ -1,9 +1,6 @@
-"""Choose: a guided path through the textbook's flowchart: data, limits, machine, then a decision and its contract."""
+"""Choose: a guided path through the flowchart: data, limits, machine, then a decision and its contract."""
 
-from io import StringIO
 from typing import Any
-
-from pydantic import ValidationError
 
 from pharos.decide.biases import candidates, without_network
 from pharos.decide.brief import TASKS, Brief
@@ -12,45 +9,45 @@ from pharos.decide.chosen_contract import contract_text as text_of
 from pharos.decide.data.facts import KINDS, structure
 from pharos.decide.search import Trial
 from pharos.doors.web import drawn
+from pharos.doors.web.brief_form import (
+    ASSUMED,
+    FIELDS,
+    LIMITS,
+    MOST_MACHINES,
+    USE,
+    brief_of,
+    valid,
+    yaml_of,
+)
 from pharos.doors.web.chosen import machine, machine_groups
 from pharos.doors.web.controls import Control, menu
-from pharos.doors.web.explore import WORDS, limit_row
-from pharos.doors.web.question import Question, Refused, label
+from pharos.doors.web.faces import WORDS, limit_row
+from pharos.doors.web.question import Question, Refused
 from pharos.facts.reading import Document
 from pharos.quantity.errors import InputError, PharosError
 from pharos.quantity.evidence import Figure
-from pharos.quantity.units import fmt, parse
+from pharos.quantity.units import fmt
 from pharos.report.decisions import _numbers
 from pharos.report.energies import band
 
 STEPS = {"data": "Data", "limits": "Limits", "machine": "Machine", "decision": "Decision"}
-MOST_MACHINES, MOST_COLUMNS = 4, 100
 SAYS = {
-    "images": "pictures on a grid", "audio": "sound", "text": "words", "sequence": "steps in time",
-    "tabular": "rows and columns", "interactions": "users and items", "graph": "nodes and edges",
-}  # fmt: skip
-TASK_WORDS = {"classify": "say which class", "regress": "give a number", "forecast": "tell what comes next",
-              "transcribe": "write down what is heard or seen", "generate": "write on", "rank": "order items"}  # fmt: skip
-# Kind of data -> fields of `data` beside labels and classes: name, label, example, unit.
-FIELDS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
-    "images": (("resolution", "Pixels of a side", "224", "1"), ("channels", "Channels", "3", "1")),
-    "audio": (("length", "Steps of an example", "16000", "1"), ("rate", "Steps a second", "16000", "1/s")),
-    "text": (("length", "Tokens of an example", "128", "1"), ("vocabulary", "Vocabulary", "30522", "1")),
-    "sequence": (("features", "Numbers of a step", "9", "1"), ("length", "Steps of an example", "128", "1"),
-                 ("rate", "Steps a second", "50", "1/s")),
-    "tabular": (("features", "Columns", "30", "1"),),
-    "interactions": (("features", "Numbers beside identifiers", "13", "1"),),
-    "graph": (("features", "Numbers of a node", "16", "1"),),
-}  # fmt: skip
-LIMITS = (
-    ("latency", "Latency at most", "500 ms", "s"), ("throughput", "Examples a second at least", "30 /s", "1/s"),
-    ("memory", "Memory at most", "512 MB", "B"), ("storage", "Storage at most", "100 MB", "B"),
-    ("accuracy", "Accuracy at least", "85%", "1"), ("power", "Power at most", "2 W", "W"),
-    ("energy", "Energy of an example", "50 mJ", "J"), ("energy_per_day", "Energy a day", "2 Wh", "J"),
-)  # fmt: skip
-USE = (("rate", "Examples a second, day and night", "0.1 /s", "1/s"), ("per_day", "Or examples a day", "2000", "1"))
-ASSUMED = (("system_memory", "Memory that the system holds", "50 MB", "B"),
-           ("idle_power", "Power between examples", "1.4 W", "W"))  # fmt: skip
+    "images": "pictures on a grid",
+    "audio": "sound",
+    "text": "words",
+    "sequence": "steps in time",
+    "tabular": "rows and columns",
+    "interactions": "users and items",
+    "graph": "nodes and edges",
+}
+TASK_WORDS = {
+    "classify": "say which class",
+    "regress": "give a number",
+    "forecast": "tell what comes next",
+    "transcribe": "write down what is heard or seen",
+    "generate": "write on",
+    "rank": "order items",
+}
 
 
 def step_of(question: Question) -> str:
@@ -70,18 +67,35 @@ def whole(question: Question, uploads: dict[str, Any]) -> dict[str, Any]:
     shown = _shown(step, kind)
     hidden = [(k, v) for k, v in question.pairs if v and k not in shown and k != "step"]
     found: dict[str, Any] = {
-        "step": step, "steps": STEPS, "kind": kind, "kinds": SAYS, "hidden": hidden[:80],
-        "name": question.raw("name"), "machine_groups": machine_groups(), "on": [_menu_name(n) for n in question.many("on")[:MOST_MACHINES]],
-        "tasks": menu("task", "What it is to do", question.raw("task") or "classify",
-                      [(t, TASK_WORDS[t]) for t in TASKS]),
-        "data": _data_controls(question, kind), "limits": _controls(question, "limit", LIMITS),
-        "use": _controls(question, "use", USE), "assumed": _controls(question, "assumed", ASSUMED),
+        "step": step,
+        "steps": STEPS,
+        "kind": kind,
+        "kinds": SAYS,
+        "hidden": hidden[:80],
+        "name": question.raw("name"),
+        "machine_groups": machine_groups(),
+        "on": [_menu_name(n) for n in question.many("on")[:MOST_MACHINES]],
+        "tasks": menu(
+            "task",
+            "What it is to do",
+            question.raw("task") or "classify",
+            [(t, TASK_WORDS[t]) for t in TASKS],
+        ),
+        "data": _data_controls(question, kind),
+        "limits": _controls(question, "limit", LIMITS),
+        "use": _controls(question, "use", USE),
+        "assumed": _controls(question, "assumed", ASSUMED),
         "capacity": _control(question, "capacity", "Memory of that machine, where it is less", "512 MB"),
-        "connectivity": menu("use.connectivity", "Network where it runs", question.raw("use.connectivity") or "always",
-                             [(c, c) for c in ("always", "intermittent", "none")]),
-        "pretrained": question.flag("use.pretrained"), "unbounded": question.flag("data.unbounded"),
+        "connectivity": menu(
+            "use.connectivity",
+            "Network where it runs",
+            question.raw("use.connectivity") or "always",
+            [(c, c) for c in ("always", "intermittent", "none")],
+        ),
+        "pretrained": question.flag("use.pretrained"),
+        "unbounded": question.flag("data.unbounded"),
         "answer_address": question.address("/choose/result", step=step),
-    }  # fmt: skip
+    }
     keys = list(STEPS)
     at = keys.index(step)
     found |= {"before": keys[at - 1] if at else "", "after": keys[at + 1] if at + 1 < len(keys) else ""}
@@ -105,11 +119,25 @@ def _menu_name(name: str) -> str:
 def _shown(step: str, kind: str) -> set[str]:
     """Names of the fields that a step's form has itself."""
     names = {
-        "data": {"name", "task", "data.kind", "data.labels", "data.classes", "data.dependence", "data.unbounded", "data.tables",
-                 *(f"data.{n}" for n, *_ in FIELDS[kind])},
-        "limits": {*(f"limit.{n}" for n, *_ in LIMITS), *(f"use.{n}" for n, *_ in USE), "use.connectivity", "use.pretrained"},
+        "data": {
+            "name",
+            "task",
+            "data.kind",
+            "data.labels",
+            "data.classes",
+            "data.dependence",
+            "data.unbounded",
+            "data.tables",
+            *(f"data.{n}" for n, *_ in FIELDS[kind]),
+        },
+        "limits": {
+            *(f"limit.{n}" for n, *_ in LIMITS),
+            *(f"use.{n}" for n, *_ in USE),
+            "use.connectivity",
+            "use.pretrained",
+        },
         "machine": {"on", "capacity", *(f"assumed.{n}" for n, *_ in ASSUMED)},
-    }  # fmt: skip
+    }
     return names.get(step, set())
 
 
@@ -117,7 +145,9 @@ def _control(question: Question, name: str, words: str, example: str) -> Control
     return Control(name=name, label=words, value=question.raw(name), placeholder=example)
 
 
-def _controls(question: Question, prefix: str, fields: tuple[tuple[str, str, str, str], ...]) -> list[Control]:
+def _controls(
+    question: Question, prefix: str, fields: tuple[tuple[str, str, str, str], ...]
+) -> list[Control]:
     return [_control(question, f"{prefix}.{n}", words, example) for n, words, example, _ in fields]
 
 
@@ -126,106 +156,24 @@ def _data_controls(question: Question, kind: str) -> list[Control]:
     if question.raw("task") in ("", "classify"):
         found.insert(1, _control(question, "data.classes", "Classes", "50"))
     if kind in ("text", "sequence", "audio"):
-        found.append(menu("data.dependence", "Elements depend on each other", question.raw("data.dependence"),
-                          (("", "not known"), ("local", "nearby"), ("far", "from far"))))  # fmt: skip
+        found.append(
+            menu(
+                "data.dependence",
+                "Elements depend on each other",
+                question.raw("data.dependence"),
+                (("", "not known"), ("local", "nearby"), ("far", "from far")),
+            )
+        )
     if kind == "interactions":
-        found.append(Control(name="data.tables", label="Values of each identifier", value=question.raw("data.tables"),
-                             placeholder="1 M, 50 k, 300"))  # fmt: skip
+        found.append(
+            Control(
+                name="data.tables",
+                label="Values of each identifier",
+                value=question.raw("data.tables"),
+                placeholder="1 M, 50 k, 300",
+            )
+        )
     return found
-
-
-def brief_of(question: Question) -> dict[str, Any]:
-    """The brief that the path has so far, as its file has it.
-
-    Raises:
-        Refused: a figure that is none.
-    """
-    kind = question.choice("data.kind", KINDS, "images")
-    data: dict[str, Any] = {"kind": kind}
-    wanted = [("labels", "1"), *((n, unit) for n, _, _, unit in FIELDS[kind])]
-    if (question.raw("task") or "classify") == "classify":
-        wanted.append(("classes", "1"))
-    for name, unit in wanted:
-        value = question.positive(f"data.{name}", unit)
-        if value is not None:
-            if value > 1e12:
-                raise Refused(InputError("is beyond any data set", where=label(f"data.{name}")), f"data.{name}")
-            data[name] = _plain(value)
-    if kind in ("text", "sequence", "audio"):
-        near = question.choice("data.dependence", ("", "local", "far"), "")
-        data |= {"dependence": near} if near else {}
-        data |= {"unbounded": True} if question.flag("data.unbounded") else {}
-    if kind == "interactions" and question.has("data.tables"):
-        data["tables"] = _columns(question.raw("data.tables"))
-    found: dict[str, Any] = {"name": question.raw("name")[:200] or "my-network",
-                             "task": question.choice("task", TASKS, "classify"), "data": data}  # fmt: skip
-    limits = {n: question.positive(f"limit.{n}", unit) for n, _, _, unit in LIMITS}
-    use = {n: question.positive(f"use.{n}", unit) for n, _, _, unit in USE}
-    assumed = {n: question.positive(f"assumed.{n}", unit) for n, _, _, unit in ASSUMED}
-    more: dict[str, Any] = {"connectivity": question.choice("use.connectivity", ("none", "intermittent", "always"), "always"),
-                            "pretrained": question.flag("use.pretrained")}  # fmt: skip
-    for part, given in (("limits", limits), ("use", use), ("assumed", assumed)):
-        known = {k: _plain(v) for k, v in given.items() if v is not None}
-        if part == "use":
-            known |= {k: v for k, v in more.items() if v not in ("always", False)}
-        if known:
-            found[part] = known
-    if limits["accuracy"] is not None and not 0 < limits["accuracy"] < 1:
-        raise Refused(InputError("must lie between 0% and 100%", where="Accuracy", hint="write 85%"), "limit.accuracy")
-    found["machine"] = _machine(question)
-    return found
-
-
-def _columns(text: str) -> list[int]:
-    parts = [p.strip() for p in text.replace(";", ",").split(",") if p.strip()]
-    try:
-        if len(parts) > MOST_COLUMNS:
-            raise InputError(f"at most {MOST_COLUMNS} are taken here, not {len(parts)}")
-        found = [int(parse(p, "1")) for p in parts]
-        if any(not 1 <= n <= 10**11 for n in found):
-            raise InputError("each has from 1 to 1e11 values")
-    except PharosError as error:
-        raise Refused(error.at("Values of each identifier"), "data.tables") from None
-    except (ValueError, OverflowError):
-        raise Refused(InputError(f"{text[:60]!r} are no numbers", where="Values of each identifier"), "data.tables") from None
-    return found
-
-
-def _machine(question: Question) -> Any:
-    """One machine, perhaps with less memory; a list; or any."""
-    asked = question.many("on")
-    if len(asked) > MOST_MACHINES:
-        raise Refused(InputError(f"at most {MOST_MACHINES} are tried, or any", where="Machine"), "on")
-    names = []
-    for name in asked:
-        found = machine(name)
-        names.append(name if found.calibration else found.id)
-    capacity = question.positive("capacity", "B")
-    if not names:
-        return "any"
-    if len(names) > 1:
-        return names
-    return names[0] if capacity is None else {"name": names[0], "memory.capacity": _plain(capacity)}
-
-
-def _plain(value: float) -> int | float:
-    return int(value) if value == int(value) and value < 1e15 else value
-
-
-def valid(given: dict[str, Any]) -> tuple[Brief, Document]:
-    """The brief, checked.
-
-    Raises:
-        Refused: a field that cannot be, by its name.
-    """
-    try:
-        return Brief.model_validate(given), Document(given, "the brief", {})
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(k) for k in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        field = place.replace("limits.", "limit.")
-        raise Refused(InputError(message, where=label(field)), field) from None
 
 
 def result(question: Question, uploads: dict[str, Any]) -> dict[str, Any]:
@@ -245,10 +193,17 @@ def result(question: Question, uploads: dict[str, Any]) -> dict[str, Any]:
     try:
         found = choose(brief, document)
     except PharosError as error:
-        field = "data.tables" if "identifiers" in str(error) else "on" if "machine" in str(error) else "data.kind"
+        field = (
+            "data.tables" if "identifiers" in str(error) else "on" if "machine" in str(error) else "data.kind"
+        )
         raise Refused(InputError(error.what, hint=error.hint), field) from None
-    return {"step": step, **_decided(found), "contract_address": question.address("/choose/contract.yaml"),
-            "brief_address": question.address("/choose/brief.yaml"), "explore_address": _explore(found)}  # fmt: skip
+    return {
+        "step": step,
+        **_decided(found),
+        "contract_address": question.address("/choose/contract.yaml"),
+        "brief_address": question.address("/choose/brief.yaml"),
+        "explore_address": _explore(found),
+    }
 
 
 def _families(brief: Brief, document: Document) -> dict[str, Any]:
@@ -257,12 +212,25 @@ def _families(brief: Brief, document: Document) -> dict[str, Any]:
     other = without_network(data)
     best = max((abs(m.score) for m in matches), default=1.0) or 1.0
     return {
-        "families": [{"name": m.family, "score": f"{m.score:+.1f}", "svg": drawn.share(max(m.score, 0.0) / best),
-                      "for": [_plainly(r) for r in m.reasons[:2]], "against": [_plainly(r) for r in m.counters[:1]]}
-                     for m in matches],
-        "alternative": None if other is None else {"name": other.name, "reason": other.reason, "leads": other.leads},
-        "structure": [(n, lv.value, lv.says, lv.known) for n, lv in structure(data).items() if lv.value is None or lv.value > 0.05],
-    }  # fmt: skip
+        "families": [
+            {
+                "name": m.family,
+                "score": f"{m.score:+.1f}",
+                "svg": drawn.share(max(m.score, 0.0) / best),
+                "for": [_plainly(r) for r in m.reasons[:2]],
+                "against": [_plainly(r) for r in m.counters[:1]],
+            }
+            for m in matches
+        ],
+        "alternative": None
+        if other is None
+        else {"name": other.name, "reason": other.reason, "leads": other.leads},
+        "structure": [
+            (n, lv.value, lv.says, lv.known)
+            for n, lv in structure(data).items()
+            if lv.value is None or lv.value > 0.05
+        ],
+    }
 
 
 def _plainly(reason: str) -> str:
@@ -273,18 +241,40 @@ def _plainly(reason: str) -> str:
 def _decided(found: Decision) -> dict[str, Any]:
     chosen = found.chosen
     trail = [
-        {"step": s.step, "question": s.question, "answer": s.answer, "numbers": _numbers(s.numbers).strip(" ()"),
-         "action": s.action, "candidate": s.candidate,
-         "kind": "yes" if s.answer == "yes" else "no" if s.answer == "no" else "cannot" if "cannot" in s.answer else ""}
+        {
+            "step": s.step,
+            "question": s.question,
+            "answer": s.answer,
+            "numbers": _numbers(s.numbers).strip(" ()"),
+            "action": s.action,
+            "candidate": s.candidate,
+            "kind": "yes"
+            if s.answer == "yes"
+            else "no"
+            if s.answer == "no"
+            else "cannot"
+            if "cannot" in s.answer
+            else "",
+        }
         for s in found.trail
-    ]  # fmt: skip
+    ]
     told: dict[str, Any] = {
-        "chosen": chosen, "trail": trail, "rejected": found.rejected[:24], "risks": found.risks,
-        "conflicts": found.conflicts, "relaxation": found.relaxation and found.relaxation.words,
-        "searched": found.searched, "words": WORDS,
-    }  # fmt: skip
+        "chosen": chosen,
+        "trail": trail,
+        "rejected": found.rejected[:24],
+        "risks": found.risks,
+        "conflicts": found.conflicts,
+        "relaxation": found.relaxation and found.relaxation.words,
+        "searched": found.searched,
+        "words": WORDS,
+    }
     if chosen is None:
-        return {**told, "verdict": "broken", "headline": "Nothing stands", "detail": "; ".join(found.conflicts[:2])}
+        return {
+            **told,
+            "verdict": "broken",
+            "headline": "Nothing stands",
+            "detail": "; ".join(found.conflicts[:2]),
+        }
     weakest = "unknown" if chosen.unknown else "holds"
     nearest = found.margin
     detail = f"{chosen.member.family}, {chosen.precision}, on {chosen.machine.name}"
@@ -293,13 +283,21 @@ def _decided(found: Decision) -> dict[str, Any]:
     if found.runner_up is not None:
         detail += f"; runner-up {found.runner_up.member.model}, {found.runner_up.precision}"
     return {
-        **told, "verdict": weakest, "headline": chosen.member.model, "detail": detail + ".",
-        "limits": [{**limit_row(v), "value": _band(v.figure, v.name)} if v.name in LIMITED else _own_row(v)
-                   for v in chosen.verdicts.values()],
-        "accuracy": [str(e) for e in chosen.figures["accuracy"].evidence[:3]], "notes": chosen.notes,
-        "cheapest": found.cheapest, "alternative": found.alternative, "contract": text_of(chosen, found.brief),
+        **told,
+        "verdict": weakest,
+        "headline": chosen.member.model,
+        "detail": detail + ".",
+        "limits": [
+            {**limit_row(v), "value": _band(v.figure, v.name)} if v.name in LIMITED else _own_row(v)
+            for v in chosen.verdicts.values()
+        ],
+        "accuracy": [str(e) for e in chosen.figures["accuracy"].evidence[:3]],
+        "notes": chosen.notes,
+        "cheapest": found.cheapest,
+        "alternative": found.alternative,
+        "contract": text_of(chosen, found.brief),
         "front": _front(found),
-    }  # fmt: skip
+    }
 
 
 LIMITED = ("latency", "throughput", "memory", "storage", "energy", "energy_per_day", "power")
@@ -312,8 +310,15 @@ def _band(figure: Figure, name: str) -> str:
 def _own_row(v: Any) -> dict[str, str]:
     """Accuracy is of a brief, not of a contract."""
     value = "unknown" if v.figure.value is None else f"{float(v.figure.value):.1%}"
-    return {"name": v.name, "value": value, "allowed": f"at least {v.limit:.1%}", "verdict": v.verdict, "word": WORDS[v.verdict],
-            "margin": "?" if v.margin is None else f"{v.margin:.3g}x", "level": v.figure.level}  # fmt: skip
+    return {
+        "name": v.name,
+        "value": value,
+        "allowed": f"at least {v.limit:.1%}",
+        "verdict": v.verdict,
+        "word": WORDS[v.verdict],
+        "margin": "?" if v.margin is None else f"{v.margin:.3g}x",
+        "level": v.figure.level,
+    }
 
 
 def _front(found: Decision) -> list[list[str]]:
@@ -323,10 +328,18 @@ def _front(found: Decision) -> list[list[str]]:
 
     def cell(t: Trial, name: str) -> str:
         value = t.value(name)
-        return "?" if value is None else f"{value:.1%}" if name == "accuracy" else fmt(value, t.figures[name].unit)
+        return (
+            "?"
+            if value is None
+            else f"{value:.1%}"
+            if name == "accuracy"
+            else fmt(value, t.figures[name].unit)
+        )
 
-    return [[t.member.model, t.precision, *(cell(t, a) for a in ("accuracy", "latency", "memory", "energy"))]
-            for t in shown[::step]]  # fmt: skip
+    return [
+        [t.member.model, t.precision, *(cell(t, a) for a in ("accuracy", "latency", "memory", "energy"))]
+        for t in shown[::step]
+    ]
 
 
 def _explore(found: Decision) -> str:
@@ -335,19 +348,13 @@ def _explore(found: Decision) -> str:
         return ""
     from urllib.parse import urlencode
 
-    pairs = [("model", found.chosen.member.model), ("on", found.chosen.machine.id), ("precision", found.chosen.precision)]
+    pairs = [
+        ("model", found.chosen.member.model),
+        ("on", found.chosen.machine.id),
+        ("precision", found.chosen.precision),
+    ]
     pairs += [(k, str(v)) for k, v in found.chosen.member.work.items() if k in ("phase", "context")]
     return f"/explore?{urlencode(pairs)}"
-
-
-def yaml_of(given: dict[str, Any]) -> str:
-    """A brief as YAML."""
-    from ruamel.yaml import YAML
-
-    out, yaml = StringIO(), YAML()
-    yaml.width = 200
-    yaml.dump(given, out)
-    return out.getvalue()
 
 
 def brief_text(question: Question) -> str:
@@ -370,5 +377,8 @@ def contract_text(question: Question, uploads: dict[str, Any]) -> str:
     del uploads
     found = choose(*valid(brief_of(question)))
     if found.chosen is None:
-        raise Refused(InputError("nothing stands, so there is no contract", hint="; ".join(found.conflicts[:2])), "limit.latency")
+        raise Refused(
+            InputError("nothing stands, so there is no contract", hint="; ".join(found.conflicts[:2])),
+            "limit.latency",
+        )
     return text_of(found.chosen, found.brief)

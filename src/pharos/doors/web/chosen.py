@@ -1,4 +1,4 @@
-"""Chosen: the model, machines and workload of a question, from the catalogue or an upload and nothing else."""
+"""Chosen: model, machines and workload of a question, from the catalogue or an upload and nothing else."""
 
 import re
 from collections.abc import Iterator
@@ -27,8 +27,14 @@ from pharos.quantity.dtypes import Precision
 from pharos.quantity.errors import InputError, PharosError
 
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "int8", "int4")
-KIND_NAMES = {"gpu": "GPUs", "tpu": "TPUs", "npu": "Accelerators", "cpu": "Processors",
-              "mobile_soc": "Mobile chips", "mcu": "Microcontrollers"}  # fmt: skip
+KIND_NAMES = {
+    "gpu": "GPUs",
+    "tpu": "TPUs",
+    "npu": "Accelerators",
+    "cpu": "Processors",
+    "mobile_soc": "Mobile chips",
+    "mcu": "Microcontrollers",
+}
 # What a catalogue's name is made of; anything else could name a file, a hub's model or code.
 _NAME = re.compile(r"[\w.+ -]{1,120}")
 _DIM = re.compile(r"\s*([^=,\s][^=,]*?)\s*=\s*(\d{1,10})\s*")
@@ -154,7 +160,7 @@ _KNOWN: dict[str, tuple[bool, int | None]] = {}
 
 
 def _decodes(key: str, model: Model) -> tuple[bool, int | None]:
-    """Whether it has a decode phase of its own, as decoders and state-space models do, and its longest context."""
+    """Whether it has a decode phase, as decoders and state-space models do, and its longest context."""
     if key not in _KNOWN:
         if len(_KNOWN) >= GRAPHS:
             _KNOWN.clear()
@@ -197,7 +203,9 @@ def workload(question: Question, model: Chosen) -> Workload:
     phase = phase_of(question, model)
     batch = question.whole("batch", 1, 1, MOST_BATCH)
     context = question.whole("context", usual_context(model) if model.decodes else None, 1, MOST_CONTEXT)
-    return Workload(phase=phase, batch=batch or 1, context=context, precision=precision(question, model.decodes))
+    return Workload(
+        phase=phase, batch=batch or 1, context=context, precision=precision(question, model.decodes)
+    )
 
 
 def usual_context(model: Chosen, usual: int = 1024) -> int:
@@ -226,7 +234,9 @@ def machines(question: Question, default: tuple[str, ...], most: int = MOST_BESI
     """
     asked = question.many("on") or list(default)
     if len(asked) > most:
-        raise Refused(InputError(f"at most {most} go beside each other, not {len(asked)}", where="Machine"), "on")
+        raise Refused(
+            InputError(f"at most {most} go beside each other, not {len(asked)}", where="Machine"), "on"
+        )
     found: dict[str, Machine] = {}
     for name in asked:
         made = machine(name)

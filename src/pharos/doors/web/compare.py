@@ -4,9 +4,19 @@ from typing import Any
 
 from pharos.doors.web import drawn
 from pharos.doors.web.bounds import MOST_COMPARED
-from pharos.doors.web.chosen import Asked, Chosen, chosen, estimated, machine_groups, machines, model_names, workload
+from pharos.doors.web.chosen import (
+    Asked,
+    Chosen,
+    chosen,
+    estimated,
+    machine_groups,
+    machines,
+    model_names,
+    workload,
+)
 from pharos.doors.web.controls import knobs, limit_controls, limits_of, menu, workload_controls
-from pharos.doors.web.explore import MODEL, contract_of, headline, judged, short, verdict_of
+from pharos.doors.web.explore import MODEL, contract_of, judged
+from pharos.doors.web.faces import headline, short, verdict_of
 from pharos.doors.web.question import Question, Refused
 from pharos.machines.machine import Machine
 from pharos.predict.estimate import Estimate
@@ -30,16 +40,27 @@ def whole(question: Question, uploads: dict[str, Any]) -> dict[str, Any]:
         answer = {"mistake": refused}
     ids = {m.id for m in found} | set(question.many("on"))
     return {
-        "model_value": question.raw("model") or MODEL, "model": model, "model_names": model_names(),
-        "machine_groups": machine_groups(), "on": ids, "workload": workload_controls(question, model),
-        "knobs": knobs(question, model), "knobs_open": bool(model and model.given), "limits": limit_controls(question),
-        "dims": question.raw("dims"), "order": menu("order", "Order", question.raw("order") or "latency", ORDERS),
-        "most": MOST_COMPARED, **answer,
-    }  # fmt: skip
+        "model_value": question.raw("model") or MODEL,
+        "model": model,
+        "model_names": model_names(),
+        "machine_groups": machine_groups(),
+        "on": ids,
+        "workload": workload_controls(question, model),
+        "knobs": knobs(question, model),
+        "knobs_open": bool(model and model.given),
+        "limits": limit_controls(question),
+        "dims": question.raw("dims"),
+        "order": menu("order", "Order", question.raw("order") or "latency", ORDERS),
+        "most": MOST_COMPARED,
+        **answer,
+    }
 
 
 def result(
-    question: Question, uploads: dict[str, Any], model: Chosen | None = None, found: tuple[Machine, ...] | None = None
+    question: Question,
+    uploads: dict[str, Any],
+    model: Chosen | None = None,
+    found: tuple[Machine, ...] | None = None,
 ) -> dict[str, Any]:
     """A row a machine, sorted.
 
@@ -59,22 +80,37 @@ def result(
     for e in estimates:
         verdicts = judged(e, contract, limits)
         verdict = verdict_of(e, verdicts)
-        rows.append({
-            "name": e.machine.name, "id": e.machine.id, "verdict": verdict, "headline": headline(e, verdicts, verdict),
-            "latency": _bar(e.latency, slowest, f"b-{e.binding}"), "energy": _bar(e.energy, hungriest, "p2"),
-            "rate": fmt(e.throughput_per_s), "memory": fmt(e.memory.total, "B"),
-            "capacity": fmt(e.machine.capacity_bytes.value, "B"), "binding": short(e.binding), "kind": f"b-{e.binding}",
-            "level": e.latency.level, "price": price_text(e),
-            "explore": question.address("/explore", on=[e.machine.id], order=None),
-            "evidence": str(e.latency.evidence[0]) if e.latency.evidence else "",
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": e.machine.name,
+                "id": e.machine.id,
+                "verdict": verdict,
+                "headline": headline(e, verdicts, verdict),
+                "latency": _bar(e.latency, slowest, f"b-{e.binding}"),
+                "energy": _bar(e.energy, hungriest, "p2"),
+                "rate": fmt(e.throughput_per_s),
+                "memory": fmt(e.memory.total, "B"),
+                "capacity": fmt(e.machine.capacity_bytes.value, "B"),
+                "binding": short(e.binding),
+                "kind": f"b-{e.binding}",
+                "level": e.latency.level,
+                "price": price_text(e),
+                "explore": question.address("/explore", on=[e.machine.id], order=None),
+                "evidence": str(e.latency.evidence[0]) if e.latency.evidence else "",
+            }
+        )
     what = "tokens" if estimates and "tokens" in estimates[0].count.graph.meta else "samples"
     return {
-        "asked": model, "work": work, "rows": rows, "what": what, 
+        "asked": model,
+        "work": work,
+        "rows": rows,
+        "what": what,
         "said": _said(estimates),
-        "roofs": [drawn.roofline(estimates[:6], f, n) for f, n in ((drawn.WIDE, "roof"), (drawn.NARROW, "roofn"))],
+        "roofs": [
+            drawn.roofline(estimates[:6], f, n) for f, n in ((drawn.WIDE, "roof"), (drawn.NARROW, "roofn"))
+        ],
         "roof_names": [e.machine.name for e in estimates[:6]],
-    }  # fmt: skip
+    }
 
 
 def price(e: Estimate) -> float | None:
@@ -91,9 +127,11 @@ def price_text(e: Estimate) -> str:
 
 def _sorted(estimates: list[Estimate], order: str) -> list[Estimate]:
     keys: dict[str, Any] = {
-        "latency": lambda e: e.latency.value, "energy": lambda e: e.energy.value, "memory": lambda e: e.memory.total,
+        "latency": lambda e: e.latency.value,
+        "energy": lambda e: e.energy.value,
+        "memory": lambda e: e.memory.total,
         "price": price,
-    }  # fmt: skip
+    }
     if order == "given":
         return estimates
     key = keys[order]
@@ -107,7 +145,11 @@ def _bar(figure: Figure, end: float, kind: str) -> dict[str, str]:
     value, low, high = float(figure.value), float(figure.low), float(figure.high)
     told = f"{fmt(low, figure.unit)} to {fmt(high, figure.unit)}"
     says = f"{fmt(value, figure.unit)}, {told}"
-    return {"value": fmt(value, figure.unit), "band": told, "svg": drawn.whisker(value, low, high, end, kind, says)}
+    return {
+        "value": fmt(value, figure.unit),
+        "band": told,
+        "svg": drawn.whisker(value, low, high, end, kind, says),
+    }
 
 
 def _said(estimates: list[Estimate]) -> str:
@@ -119,9 +161,15 @@ def _said(estimates: list[Estimate]) -> str:
     first = known[0]
     if len(known) == 1:
         return f"{first.machine.name} is the only one of these on which it fits and can be timed."
-    tied = [e.machine.name for e in known[1:] if e.latency.low is not None and e.latency.low <= (first.latency.high or 0)]
+    tied = [
+        e.machine.name
+        for e in known[1:]
+        if e.latency.low is not None and e.latency.low <= (first.latency.high or 0)
+    ]
     times = float(known[1].latency.value or 0.0) / float(first.latency.value or 1.0)
     if tied:
         others = " and ".join(tied[:2]) + (f" and {len(tied) - 2} more" if len(tied) > 2 else "")
-        return f"{first.machine.name} is fastest by the central figure, but its band overlaps that of {others}."
+        return (
+            f"{first.machine.name} is fastest by the central figure, but its band overlaps that of {others}."
+        )
     return f"{first.machine.name} is fastest, {times:.2g} times as fast as {known[1].machine.name}."

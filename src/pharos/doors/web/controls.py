@@ -103,7 +103,9 @@ def runtime_control(question: Question, machines: Sequence[Machine]) -> Control:
     """What runs it, for the kind of the first machine."""
     kind = machines[0].kind if machines else "gpu"
     words = f"usual of a {KIND_WORDS[kind]}"
-    return menu("runtime", "Runtime", question.raw("runtime"), [("", words), *((n, n) for n in runtimes_of(kind))])
+    return menu(
+        "runtime", "Runtime", question.raw("runtime"), [("", words), *((n, n) for n in runtimes_of(kind))]
+    )
 
 
 def knobs(question: Question, model: Chosen | None) -> list[Control]:

@@ -1,6 +1,6 @@
-"""Drawn: plots as SVG for pages that change while one watches; classes only, so that a style sheet colours them.
+"""Drawn: plots as SVG for pages that change while one watches; their colours are a style sheet's.
 
-Vega draws the same things for reports; it takes a tenth of a second a picture, and these less than a thousandth.
+Vega draws the same for reports; it takes a tenth of a second a picture, and these some milliseconds.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ SMALLEST, WIDEST = 3.0, 17.0
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A plot's size and margins, in its own units; text is as large as on the page around it at that width."""
+    """A plot's size and margins, in its own units."""
 
     width: float
     height: float
@@ -134,12 +134,17 @@ def roofline(estimates: Sequence[Estimate], frame: Frame = WIDE, name: str = "ro
              f'height="{frame.y_end - frame.top:g}" class="inside"/>']  # fmt: skip
     for value in decades(low, high):
         parts.append(_line(x(value), frame.top, x(value), frame.y_end, "rule"))
-        parts.append(_text(x(value), frame.y_end + 18, f"{value:g}" if value < 1e5 else fmt(value), "tick", "middle"))
+        parts.append(
+            _text(x(value), frame.y_end + 18, f"{value:g}" if value < 1e5 else fmt(value), "tick", "middle")
+        )
     for value in decades(floor_, top):
         parts.append(_line(frame.left, y(value), frame.x_end, y(value), "rule"))
         parts.append(_text(frame.left - 7, y(value) + 4, fmt(value).replace(" ", ""), "tick", "end"))
-    parts.append(_text((frame.left + frame.x_end) / 2, frame.height - 6, "FLOP per byte moved, as run", "axis",
-                       "middle"))  # fmt: skip
+    parts.append(
+        _text(
+            (frame.left + frame.x_end) / 2, frame.height - 6, "FLOP per byte moved, as run", "axis", "middle"
+        )
+    )
     parts.append(f'<text transform="translate(13 {(frame.top + frame.y_end) / 2:.0f}) rotate(-90)" '
                  f'text-anchor="middle" class="axis">FLOP/s</text>')  # fmt: skip
     taken: list[float] = []
@@ -147,7 +152,9 @@ def roofline(estimates: Sequence[Estimate], frame: Frame = WIDE, name: str = "ro
         at = estimates.index(e)
         start = max(low, floor_ / rate)
         ridge = peak / rate
-        path = f"M{x(start):.1f},{y(start * rate):.1f}L{x(ridge):.1f},{y(peak):.1f}L{x(high):.1f},{y(peak):.1f}"
+        path = (
+            f"M{x(start):.1f},{y(start * rate):.1f}L{x(ridge):.1f},{y(peak):.1f}L{x(high):.1f},{y(peak):.1f}"
+        )
         parts.append(f'<path d="{path}" class="roof s{at}"/>')
         level = y(peak) - 6
         if all(abs(level - t) > 13 for t in taken):
@@ -162,10 +169,13 @@ def roofline(estimates: Sequence[Estimate], frame: Frame = WIDE, name: str = "ro
         for d in each:
             radius = SMALLEST + (WIDEST - SMALLEST) * sqrt(min(d.share, 1.0))
             level = min(max(y(max(d.rate, floor_)), frame.top), frame.y_end)
-            words = f"{d.name}: {fmt(d.seconds, 's')}, {d.share:.1%} of the time, {fmt(d.intensity)} FLOP/B, {d.binding}"
+            words = f"{d.name}: {fmt(d.seconds, 's')}, {d.share:.1%} of the time, "
+            words += f"{fmt(d.intensity)} FLOP/B, {d.binding}"
             kind = f"dot s{at}" if len(estimates) > 1 else f"dot b-{d.binding}"
-            parts.append(f'<circle cx="{x(d.intensity):.1f}" cy="{level:.1f}" r="{radius:.1f}" class="{kind}">'
-                         f"<title>{escape(words)}</title></circle>")  # fmt: skip
+            parts.append(
+                f'<circle cx="{x(d.intensity):.1f}" cy="{level:.1f}" r="{radius:.1f}" class="{kind}">'
+                f"<title>{escape(words)}</title></circle>"
+            )
     return _svg(frame, "Roofline", roofline_says(estimates), "roofline", parts, name)
 
 
@@ -175,7 +185,11 @@ def roofline_says(estimates: Sequence[Estimate]) -> str:
     for e in estimates:
         intensity, side = e.roofline()["as_run"]
         ridge = e.ridge_point
-        where = f"the {side} side of its ridge at {fmt(ridge)}" if ridge and side else "a machine of unknown ridge"
+        where = (
+            f"the {side} side of its ridge at {fmt(ridge)}"
+            if ridge and side
+            else "a machine of unknown ridge"
+        )
         known = "no intensity" if intensity is None else f"{fmt(intensity)} FLOP/B"
         first = dots_of(e)[:1]
         longest = f"; the longest kernel, {first[0].name}, takes {first[0].share:.0%}" if first else ""
@@ -203,8 +217,10 @@ def bar(parts: Sequence[Part], limit: float | None, unit: str, name: str, title:
     for p in parts:
         width = 1000 * p.value / end
         if width > 0:
-            made.append(f'<rect x="{at:.1f}" y="0" width="{max(width, 1.5):.1f}" height="28" class="part {p.kind}">'
-                        f"<title>{escape(p.name)} {fmt(p.value, unit)}</title></rect>")  # fmt: skip
+            made.append(
+                f'<rect x="{at:.1f}" y="0" width="{max(width, 1.5):.1f}" height="28" class="part {p.kind}">'
+                f"<title>{escape(p.name)} {fmt(p.value, unit)}</title></rect>"
+            )
         at += width
     if limit and total > limit:
         spot = 1000 * limit / end
@@ -221,14 +237,16 @@ def bar(parts: Sequence[Part], limit: float | None, unit: str, name: str, title:
 
 def whisker(value: float, low: float, high: float, end: float, kind: str, says: str) -> str:
     """One value as a bar with its band, against the largest of all."""
+
     def at(v: float) -> float:
         return 1000 * min(v / end, 1.0)
 
     return (
-        f'<svg class="whisker" viewBox="0 0 1000 20" preserveAspectRatio="none" role="img" aria-label="{escape(says)}">'
+        f'<svg class="whisker" viewBox="0 0 1000 20" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(says)}">'
         f'<rect x="0" y="4" width="{max(at(value), 2):.1f}" height="12" class="part {kind}"/>'
-        f'{_line(at(low), 10, at(high), 10, "band")}{_line(at(low), 5, at(low), 15, "band")}'
-        f'{_line(at(high), 5, at(high), 15, "band")}</svg>'
+        f"{_line(at(low), 10, at(high), 10, 'band')}{_line(at(low), 5, at(low), 15, 'band')}"
+        f"{_line(at(high), 5, at(high), 15, 'band')}</svg>"
     )
 
 
@@ -240,8 +258,15 @@ def share(part: float) -> str:
     )
 
 
-def curve(points: Sequence[tuple[float, float]], mark: tuple[float, float] | None, words: tuple[str, str],
-          title: str, says: str, frame: Frame, name: str) -> str | None:  # fmt: skip
+def curve(
+    points: Sequence[tuple[float, float]],
+    mark: tuple[float, float] | None,
+    words: tuple[str, str],
+    title: str,
+    says: str,
+    frame: Frame,
+    name: str,
+) -> str | None:
     """A falling or rising line on two logarithmic axes, with one point marked.
 
     Args:
@@ -255,8 +280,10 @@ def curve(points: Sequence[tuple[float, float]], mark: tuple[float, float] | Non
     xs, ys = [a for a, _ in (*known, *marks)], [b for _, b in (*known, *marks)]
     low_x, high_x, low_y, high_y = min(xs) / 1.1, max(xs) * 1.1, min(ys) / 1.6, max(ys) * 1.6
     x, y = log_scale(low_x, high_x, frame.left, frame.x_end), log_scale(low_y, high_y, frame.y_end, frame.top)
-    parts = [f'<rect x="{frame.left:g}" y="{frame.top:g}" width="{frame.x_end - frame.left:g}" '
-             f'height="{frame.y_end - frame.top:g}" class="inside"/>']  # fmt: skip
+    parts = [
+        f'<rect x="{frame.left:g}" y="{frame.top:g}" width="{frame.x_end - frame.left:g}" '
+        f'height="{frame.y_end - frame.top:g}" class="inside"/>'
+    ]
     for a, _ in known:
         parts.append(_line(x(a), frame.top, x(a), frame.y_end, "rule"))
         parts.append(_text(x(a), frame.y_end + 18, tokens(a), "tick", "middle"))
@@ -271,8 +298,10 @@ def curve(points: Sequence[tuple[float, float]], mark: tuple[float, float] | Non
     parts.append(f'<path d="{under}" class="under s0"/>')
     parts.append(f'<path d="{path}" class="curve s0"/>')
     for a, b in known:
-        parts.append(f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3.5" class="point s0"><title>{tokens(a)}: {b:,.0f}'
-                     "</title></circle>")  # fmt: skip
+        parts.append(
+            f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3.5" class="point s0"><title>{tokens(a)}: {b:,.0f}'
+            "</title></circle>"
+        )
     for a, b in marks:
         parts.append(f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="7" class="here"/>')
     return _svg(frame, title, says, "curve", parts, name)
@@ -295,8 +324,15 @@ def devices(rows: Sequence[Sequence[Part]], capacity: float, frame: Frame, name:
     for step in (0.0, 0.25, 0.5, 0.75, 1.0):
         level = frame.y_end - inside * step
         parts.append(_line(frame.left, level, frame.x_end, level, "limit" if step == 1 else "rule"))
-        parts.append(_text(frame.left - 7, level + 4, fmt(capacity * step, "B").replace(" ", "") if step else "0",
-                           "tick", "end"))  # fmt: skip
+        parts.append(
+            _text(
+                frame.left - 7,
+                level + 4,
+                fmt(capacity * step, "B").replace(" ", "") if step else "0",
+                "tick",
+                "end",
+            )
+        )
     every = max(1, ceil(len(rows) / max(1, (frame.x_end - frame.left) // 24)))
     for d, row in enumerate(rows):
         at, x = frame.y_end, frame.left + d * width + gap / 2
@@ -304,9 +340,11 @@ def devices(rows: Sequence[Sequence[Part]], capacity: float, frame: Frame, name:
             tall = inside * p.value / capacity
             at -= tall
             if tall > 0.05:
-                parts.append(f'<rect x="{x:.1f}" y="{at:.2f}" width="{width - gap:.1f}" height="{tall:.2f}" '
-                             f'class="part {p.kind}"><title>device {d}: {escape(p.name)}, {fmt(p.value, "B")}</title>'
-                             "</rect>")  # fmt: skip
+                parts.append(
+                    f'<rect x="{x:.1f}" y="{at:.2f}" width="{width - gap:.1f}" height="{tall:.2f}" '
+                    f'class="part {p.kind}"><title>device {d}: {escape(p.name)}, {fmt(p.value, "B")}</title>'
+                    "</rect>"
+                )
         if d % every == 0:
             parts.append(_text(x + (width - gap) / 2, frame.y_end + 17, str(d), "tick", "middle"))
     parts.append(_text((frame.left + frame.x_end) / 2, frame.height - 6, "device", "axis", "middle"))

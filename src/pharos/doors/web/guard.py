@@ -9,7 +9,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from pharos.doors.web.bounds import BODY_S, LARGEST_BODY, LONGEST_QUERY, LARGEST_UPLOAD
+from pharos.doors.web.bounds import BODY_S, LARGEST_BODY, LARGEST_UPLOAD, LONGEST_QUERY
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -69,15 +69,19 @@ class Guard:
                 return
             if not self._known(headers):
                 await self._refuse(
-                    send, 401, "A token is needed",
-                    "Open the address that pharos ui printed when it started: it ends in ?token=. Came here by a "
+                    send,
+                    401,
+                    "A token is needed",
+                    "Open the address that pharos ui printed when it started: it ends in ?token=. Came by a "
                     "link, after that? Then reload this page.",
-                )  # fmt: skip
+                )
                 return
         most = LARGEST_UPLOAD + FORM_BYTES if scope["path"] == "/upload" else LARGEST_BODY
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > most:
-            await self._refuse(send, 413, "Too large", f"The page takes at most {most // 10**6 or 1} MB here.")
+            await self._refuse(
+                send, 413, "Too large", f"The page takes at most {most // 10**6 or 1} MB here."
+            )
             return
         # a body that grows or lingers beyond its bounds raises in whoever reads it; the application tells it
         await self.app(scope, _Bounded(receive, most), self._with_headers(scope, send))

@@ -1,4 +1,4 @@
-"""Lab process: one lab in a process of its own; ``python -m pharos.doors.web.lab_process NAME PROCESSES SEED SECONDS``.
+"""Lab process: one lab in a process of its own: ``lab_process NAME PROCESSES SEED SECONDS SMALL``.
 
 Writes a JSON object a line: {"progress": [step, steps, words]}, then {"outcome": ...} or {"error": words}.
 """
@@ -24,25 +24,38 @@ def main(name: str, processes: str, seed: str, seconds: str, small: str) -> None
     from pharos.book.lab import run_lab
 
     try:
-        found = run_lab(name, int(processes) or None, int(seed),
-                        lambda step, steps, words: say(progress=[step, steps, words]), float(seconds),
-                        small == "1")  # fmt: skip
+        found = run_lab(
+            name,
+            int(processes) or None,
+            int(seed),
+            lambda step, steps, words: say(progress=[step, steps, words]),
+            float(seconds),
+            small == "1",
+        )
     except PharosError as error:
         say(error=str(error).replace("--", ""))
         return
     except Exception as error:
         say(error=f"The lab failed: {type(error).__name__}: {error}"[:400])
         raise
-    say(outcome={
-        "name": found.name, "summary": found.summary, "holds": found.holds, "note": found.note,
-        "settings": {k: str(v) for k, v in found.settings.items()}, "columns": list(found.columns),
-        "rows": [[_cell(c) for c in row] for row in found.rows],
-        "numeric": [not isinstance(c, str) for c in found.rows[0]] if found.rows else [],
-        "checks": [{"what": c.what, "found": c.found, "holds": c.holds} for c in found.checks],
-        "findings": [{"expected": f.expected, "found": f.found, "agreement": f.agreement, "section": f.section}
-                     for f in found.findings],
-        **_drawn(found.figure),
-    })  # fmt: skip
+    say(
+        outcome={
+            "name": found.name,
+            "summary": found.summary,
+            "holds": found.holds,
+            "note": found.note,
+            "settings": {k: str(v) for k, v in found.settings.items()},
+            "columns": list(found.columns),
+            "rows": [[_cell(c) for c in row] for row in found.rows],
+            "numeric": [not isinstance(c, str) for c in found.rows[0]] if found.rows else [],
+            "checks": [{"what": c.what, "found": c.found, "holds": c.holds} for c in found.checks],
+            "findings": [
+                {"expected": f.expected, "found": f.found, "agreement": f.agreement, "section": f.section}
+                for f in found.findings
+            ],
+            **_drawn(found.figure),
+        }
+    )
 
 
 def _cell(value: Any) -> str:
@@ -56,7 +69,14 @@ def _drawn(figure: Any) -> dict[str, Any]:
     if figure is None:
         return {}
     try:
-        return {"figure": {"light": figure.svg(), "dark": figure.svg(dark=True), "alt": figure.alt, "title": figure.title}}
+        return {
+            "figure": {
+                "light": figure.svg(),
+                "dark": figure.svg(dark=True),
+                "alt": figure.alt,
+                "title": figure.title,
+            }
+        }
     except PharosError:
         return {}
 

@@ -1,4 +1,4 @@
-"""Lab runs: labs that were asked for: one runs at a time, a few wait, each can be stopped, the last are kept."""
+"""Lab runs: one runs at a time, a few wait, each can be stopped, the last are kept."""
 
 import asyncio
 import contextlib
@@ -118,7 +118,13 @@ class Runs:
             if run.is_over:
                 return
             run.state, run.begun = RUNNING, time.monotonic()
-            words = [run.lab, str(run.processes), str(run.seed), str(self.seconds - 10), "1" if run.small else "0"]
+            words = [
+                run.lab,
+                str(run.processes),
+                str(run.seed),
+                str(self.seconds - 10),
+                "1" if run.small else "0",
+            ]
             try:
                 run.process = await asyncio.create_subprocess_exec(
                     *self.process, *words, stdin=asyncio.subprocess.DEVNULL,

@@ -58,8 +58,12 @@ async def _start(request: Request) -> Response:
         return _listed(request, 422, mistake=refused, chosen=question.raw("lab")[:80])
     made = request.app.state.runs.add(lab.name, processes, seed, question.flag("small"))
     if made is None:
-        return _listed(request, 503, mistake=Refused(PharosError("Several labs wait already; stop one, or try later."),
-                                                     "lab"), chosen=lab.name)  # fmt: skip
+        return _listed(
+            request,
+            503,
+            mistake=Refused(PharosError("Several labs wait already; stop one, or try later."), "lab"),
+            chosen=lab.name,
+        )
     return RedirectResponse(f"/labs/run/{made.id}", 303)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from pharos.doors.web.bounds import READER_BYTES, WORKER_BYTES
 
-
 # Seconds that a process may take for its imports.
 STARTS_S = 60.0
 

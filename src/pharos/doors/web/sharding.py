@@ -1,4 +1,4 @@
-"""Shard: embedding tables of a recommender laid over devices: a map, bytes that move, balance, nearness to the best."""
+"""Shard: embedding tables laid over devices: a map, bytes that move, balance, nearness to the best."""
 
 from dataclasses import replace
 from functools import cache
@@ -8,7 +8,7 @@ from pharos.doors.web import drawn
 from pharos.doors.web.bounds import MOST_DEVICES, MOST_TABLES, SOLVER_S
 from pharos.doors.web.chosen import chosen, machine, machine_groups
 from pharos.doors.web.controls import Control, menu, number
-from pharos.doors.web.explore import _figure
+from pharos.doors.web.faces import figure_face
 from pharos.doors.web.question import Question, Refused
 from pharos.plan import sharding
 from pharos.plan.shard_layouts import COLUMN, REPLICATED, ROW, TABLE, TABLE_ROW, Job
@@ -33,22 +33,53 @@ def whole(question: Question, uploads: dict[str, Any]) -> dict[str, Any]:
     fields = [
         menu("model", "Tables of", value, options, whole=True),
         number("devices", "Devices", question.raw("devices") or DEVICES, (1, 2, 4, 8, 16, 32, 64, 128)),
-        number("batch", "Samples a step, over all", question.raw("batch") or BATCH, [2**i for i in range(8, 19)]),
-    ]  # fmt: skip
+        number(
+            "batch", "Samples a step, over all", question.raw("batch") or BATCH, [2**i for i in range(8, 19)]
+        ),
+    ]
     more = [
-        menu("work", "Step", question.raw("work") or "training", (("training", "training"), ("forward", "forward alone"))),
-        menu("optimizer", "Optimiser of tables", question.raw("optimizer") or "rowwise_adagrad",
-             [(o, o.replace("_", " ")) for o in OPTIMIZERS]),
-        menu("precision", "Tables in", question.raw("precision"), (("", "as they are"), ("fp32", "fp32"), ("fp16", "fp16"),
-                                                                  ("bf16", "bf16"), ("int8", "int8"))),
-        number("zipf", "Skew of lookups, Zipf exponent", question.raw("zipf") or "0", (0, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5)),
-        Control(name="host", label="Memory of the hosts, a device's share", value=question.raw("host"), placeholder="256 GB"),
-    ]  # fmt: skip
+        menu(
+            "work",
+            "Step",
+            question.raw("work") or "training",
+            (("training", "training"), ("forward", "forward alone")),
+        ),
+        menu(
+            "optimizer",
+            "Optimiser of tables",
+            question.raw("optimizer") or "rowwise_adagrad",
+            [(o, o.replace("_", " ")) for o in OPTIMIZERS],
+        ),
+        menu(
+            "precision",
+            "Tables in",
+            question.raw("precision"),
+            (("", "as they are"), ("fp32", "fp32"), ("fp16", "fp16"), ("bf16", "bf16"), ("int8", "int8")),
+        ),
+        number(
+            "zipf",
+            "Skew of lookups, Zipf exponent",
+            question.raw("zipf") or "0",
+            (0, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5),
+        ),
+        Control(
+            name="host",
+            label="Memory of the hosts, a device's share",
+            value=question.raw("host"),
+            placeholder="256 GB",
+        ),
+    ]
     return {
-        "fields": fields, "more": more, "on": question.raw("on") or MACHINE, "machine_groups": machine_groups(),
-        "own": value == OWN, "tables": question.raw("tables"), "answer_address": question.address("/shard/result"),
-        "more_open": any(question.has(n) for n in ("host", "zipf", "precision")), "most": MOST_TABLES,
-    }  # fmt: skip
+        "fields": fields,
+        "more": more,
+        "on": question.raw("on") or MACHINE,
+        "machine_groups": machine_groups(),
+        "own": value == OWN,
+        "tables": question.raw("tables"),
+        "answer_address": question.address("/shard/result"),
+        "more_open": any(question.has(n) for n in ("host", "zipf", "precision")),
+        "most": MOST_TABLES,
+    }
 
 
 @cache
@@ -84,9 +115,13 @@ def tables_of(question: Question) -> list[Table]:
         except PharosError as error:
             raise Refused(error, "tables") from None
         except (ValueError, OverflowError):
-            raise Refused(InputError(f"{line[:60]!r} is no table", where="Tables", hint="1e6x128:10"), "tables") from None
+            raise Refused(
+                InputError(f"{line[:60]!r} is no table", where="Tables", hint="1e6x128:10"), "tables"
+            ) from None
     if not found:
-        raise Refused(InputError("name at least one", where="Tables", hint="one a line, such as 1e6x128:10"), "tables")
+        raise Refused(
+            InputError("name at least one", where="Tables", hint="one a line, such as 1e6x128:10"), "tables"
+        )
     return found
 
 
@@ -120,7 +155,9 @@ def planned(question: Question) -> ShardingPlan:
             tables = tuple(replace(t, skew=Skew(zipf)) for t in tables)
         if kind:
             tables = tuple(replace(t, dtype=kind) for t in tables)
-        return sharding.shard(replace(job, tables=tables), on, topology_of(on, count, None, None, None), "auto", SOLVER_S)
+        return sharding.shard(
+            replace(job, tables=tables), on, topology_of(on, count, None, None, None), "auto", SOLVER_S
+        )
     except PharosError as error:
         told = str(error)
         field = "devices" if "device" in told or "node" in told else "on" if "memory of" in told else "model"
@@ -137,43 +174,88 @@ def result(question: Question, uploads: dict[str, Any]) -> dict[str, Any]:
     plan = planned(question)
     job, topology = plan.job, plan.topology
     whole = sum(t.nbytes for t in job.tables)
-    where = f"{topology.devices} x {plan.machine.name}" + (f" in {topology.nodes} nodes" if topology.nodes > 1 else "")
+    where = f"{topology.devices} x {plan.machine.name}" + (
+        f" in {topology.nodes} nodes" if topology.nodes > 1 else ""
+    )
     said = {"what": f"{len(job.tables)} tables, {fmt(whole, 'B')}", "where": where, "plan": plan, "fmt": fmt}
     if plan.solution is None:
-        return {**said, "verdict": "broken", "headline": f"{len(job.tables)} tables do not fit", "detail": plan.why}
+        return {
+            **said,
+            "verdict": "broken",
+            "headline": f"{len(job.tables)} tables do not fit",
+            "detail": plan.why,
+        }
     ours, held = plan.balance(plan.solution.placement), plan.device_bytes
     detail = f"{fmt(max(held), 'B')} on the fullest device of {fmt(plan.capacity, 'B')}"
     if plan.step.value:
         detail += f"; lookups and what is sent take {fmt(plan.step.value, 's')} a step"
     strategies = sorted({p.layout.strategy for p in plan.placed})
     rows = _map(plan)
-    says = f"{len(job.tables)} tables over {topology.devices} devices; the fullest holds {max(held) / plan.capacity:.0%}"
+    says = f"{len(job.tables)} tables over {topology.devices} devices; "
+    says += f"the fullest holds {max(held) / plan.capacity:.0%}"
     return {
-        **said, "verdict": "holds", "headline": f"{len(job.tables)} tables fit on {where}", "detail": detail + ".",
+        **said,
+        "verdict": "holds",
+        "headline": f"{len(job.tables)} tables fit on {where}",
+        "detail": detail + ".",
         "figures": [
-            _figure("Step", plan.step),
-            {"name": "Busiest device", "value": fmt(ours.seconds, "s"), "band": f"{ours.time_imbalance:.3f} x the mean",
-             "level": plan.step.level},
-            {"name": "All-to-all", "value": fmt(plan.moved("all-to-all"), "B"), "band": "a step, over all links",
-             "level": "counted"},
-            {"name": "Above the best", "value": f"{plan.solution.gap:.2%}", "band": f"at most; {plan.solution.how}"
-             + (", stopped by the clock" if plan.solution.timed_out else ""), "level": "counted"},
+            figure_face("Step", plan.step),
+            {
+                "name": "Busiest device",
+                "value": fmt(ours.seconds, "s"),
+                "band": f"{ours.time_imbalance:.3f} x the mean",
+                "level": plan.step.level,
+            },
+            {
+                "name": "All-to-all",
+                "value": fmt(plan.moved("all-to-all"), "B"),
+                "band": "a step, over all links",
+                "level": "counted",
+            },
+            {
+                "name": "Above the best",
+                "value": f"{plan.solution.gap:.2%}",
+                "band": f"at most; {plan.solution.how}"
+                + (", stopped by the clock" if plan.solution.timed_out else ""),
+                "level": "counted",
+            },
         ],
-        "maps": [drawn.devices(rows, plan.capacity, f, n, says) for f, n in ((drawn.WIDE, "map"), (drawn.NARROW, "mapn"))],
+        "maps": [
+            drawn.devices(rows, plan.capacity, f, n, says)
+            for f, n in ((drawn.WIDE, "map"), (drawn.NARROW, "mapn"))
+        ],
         "key": [("p7", "on every device", fmt(sum(plan.common.values()), "B"), "")]
-        + [(COLOURS[s], s, str(sum(p.layout.strategy == s for p in plan.placed)), "tables") for s in strategies],
-        "tables": [
-            {"name": p.table.name, "rows": fmt_count(p.table.rows).replace(" ", ""), "dim": p.table.dim,
-             "pooling": f"{p.table.pooling:g}", "bytes": fmt(p.table.nbytes, "B"), "laid": str(p.layout),
-             "kind": COLOURS[p.layout.strategy], "hits": "" if (r := hit_rate(p)) is None else f"{r:.0%} hits",
-             "devices": devices_text(p.devices)} for p in plan.placed
+        + [
+            (COLOURS[s], s, str(sum(p.layout.strategy == s for p in plan.placed)), "tables")
+            for s in strategies
         ],
-        "flows": [{"name": f.name, "by": f.collective, "total": fmt(f.total, "B"),
-                   "port": fmt(max(f.busiest("inside"), f.busiest("across")), "B"), "time": fmt(plan.flow_s(f)[0], "s")}
-                  for f in plan.flows],
+        "tables": [
+            {
+                "name": p.table.name,
+                "rows": fmt_count(p.table.rows).replace(" ", ""),
+                "dim": p.table.dim,
+                "pooling": f"{p.table.pooling:g}",
+                "bytes": fmt(p.table.nbytes, "B"),
+                "laid": str(p.layout),
+                "kind": COLOURS[p.layout.strategy],
+                "hits": "" if (r := hit_rate(p)) is None else f"{r:.0%} hits",
+                "devices": devices_text(p.devices),
+            }
+            for p in plan.placed
+        ],
+        "flows": [
+            {
+                "name": f.name,
+                "by": f.collective,
+                "total": fmt(f.total, "B"),
+                "port": fmt(max(f.busiest("inside"), f.busiest("across")), "B"),
+                "time": fmt(plan.flow_s(f)[0], "s"),
+            }
+            for f in plan.flows
+        ],
         "theirs": plan.balance(plan.baseline) if plan.baseline else None,
         "evidence": [str(e) for e in plan.step.evidence[:8]],
-    }  # fmt: skip
+    }
 
 
 def _map(plan: ShardingPlan) -> list[list[drawn.Part]]:
@@ -181,8 +263,15 @@ def _map(plan: ShardingPlan) -> list[list[drawn.Part]]:
     base = drawn.Part("on every device", float(sum(plan.common.values())), "p7")
     rows: list[list[drawn.Part]] = [[base] for _ in range(plan.topology.devices)]
     assert plan.solution is not None
-    for placed, options, (which, devices) in zip(plan.placed, plan.problem.options, plan.solution.placement, strict=True):
+    for placed, options, (which, devices) in zip(
+        plan.placed, plan.problem.options, plan.solution.placement, strict=True
+    ):
         for d in devices:
-            rows[d].append(drawn.Part(f"{placed.table.name}, {placed.layout}", float(options[which].hbm),
-                                      COLOURS[placed.layout.strategy]))  # fmt: skip
+            rows[d].append(
+                drawn.Part(
+                    f"{placed.table.name}, {placed.layout}",
+                    float(options[which].hbm),
+                    COLOURS[placed.layout.strategy],
+                )
+            )
     return [sorted(row, key=lambda p: (p.kind != "p7", p.kind, -p.value)) for row in rows]

@@ -22,17 +22,26 @@ from pharos.quantity.errors import PharosError
 HTML, YAML, JSON = "text/html; charset=utf-8", "application/yaml; charset=utf-8", "application/json"
 # Pages in the order of the menu: name -> its words.
 PAGES = {
-    "explore": "Explore", "compare": "Compare", "choose": "Choose", "serve": "Serve", "shard": "Shard", "labs": "Labs",
-}  # fmt: skip
+    "explore": "Explore",
+    "compare": "Compare",
+    "choose": "Choose",
+    "serve": "Serve",
+    "shard": "Shard",
+    "labs": "Labs",
+}
 
 
 @cache
 def environment() -> Environment:
     """Templates; everything is escaped but what `drawn` made."""
     made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, auto_reload=False,
-    )  # fmt: skip
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
     made.globals |= {"pages": PAGES, "static": static_address}
     return made
 
@@ -54,7 +63,7 @@ def warm() -> None:
 
 
 def answer(job: Job) -> tuple[Answer, bool]:
-    """The answer to a job, and whether this process may go on; a mistake is told in place, never as a trace."""
+    """The answer to a job, and whether this process may go on; a mistake is told in place."""
     start = time.perf_counter()
     question = Question(job.query)
     healthy = True
@@ -66,25 +75,39 @@ def answer(job: Job) -> tuple[Answer, bool]:
         found = mistake(job, question, str(error))
     except MemoryError:
         # what is left of such a heap is not to be trusted
-        found, healthy = mistake(job, question, "The sizes asked for do not fit in the memory of this page.", status=422), False
+        found, healthy = (
+            mistake(job, question, "The sizes asked for do not fit in the memory of this page.", status=422),
+            False,
+        )
     except Exception:
         code = secrets.token_hex(4)
         print(f"pharos ui: {job.page}/{job.part} failed ({code})", file=sys.stderr)
         traceback.print_exc()
-        found = mistake(job, question, f"Something is wrong on our side. The server's log has it under {code}.", status=500)
+        found = mistake(
+            job,
+            question,
+            f"Something is wrong on our side. The server's log has it under {code}.",
+            status=500,
+        )
     took, body = time.perf_counter() - start, found.body
     for held in job.extra.get("uploads", {}).values():
         # where the server keeps it is nobody's business; a title has harmless characters alone
         body = body.replace(held["path"].encode(), held["title"].encode())
-    return Answer(found.status, found.kind, body, found.headers | {"server-timing": f"answer;dur={1e3 * took:.1f}"}), healthy
+    return Answer(
+        found.status, found.kind, body, found.headers | {"server-timing": f"answer;dur={1e3 * took:.1f}"}
+    ), healthy
 
 
 def _made(job: Job, question: Question) -> Answer:
     view = import_module(f"pharos.doors.web.{MODULES[job.page]}")
     uploads = job.extra.get("uploads", {})
     if job.part == "contract":
-        return Answer(200, YAML, view.contract_text(question, uploads).encode(),
-                      {"content-disposition": 'attachment; filename="contract.yaml"'})  # fmt: skip
+        return Answer(
+            200,
+            YAML,
+            view.contract_text(question, uploads).encode(),
+            {"content-disposition": 'attachment; filename="contract.yaml"'},
+        )
     if job.part == "brief":
         return Answer(200, YAML, view.brief_text(question).encode(),
                       {"content-disposition": 'attachment; filename="brief.yaml"'})  # fmt: skip
@@ -103,7 +126,13 @@ def _made(job: Job, question: Question) -> Answer:
 
 
 # Page -> the module that answers it.
-MODULES = {"explore": "explore", "compare": "compare", "choose": "choosing", "serve": "serving", "shard": "sharding"}
+MODULES = {
+    "explore": "explore",
+    "compare": "compare",
+    "choose": "choosing",
+    "serve": "serving",
+    "shard": "sharding",
+}
 
 
 def mistake(job: Job, question: Question, text: str, field: str = "", status: int = 422) -> Answer:
@@ -111,5 +140,15 @@ def mistake(job: Job, question: Question, text: str, field: str = "", status: in
     if job.part in ("result", "remedies"):
         return Answer(status, HTML, render("mistake.html", text=text, field=field))
     again = f"/{job.page}"
-    return Answer(status, HTML, render("refused.html", page=job.page, title="That cannot be answered", text=text,
-                                       again=again, query=urlencode(question.pairs)))  # fmt: skip
+    return Answer(
+        status,
+        HTML,
+        render(
+            "refused.html",
+            page=job.page,
+            title="That cannot be answered",
+            text=text,
+            again=again,
+            query=urlencode(question.pairs),
+        ),
+    )
