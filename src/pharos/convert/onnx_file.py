@@ -102,6 +102,8 @@ def _skim(view: Any, start: int, end: int, message: str, depth: int) -> Iterator
         first = at
         tag, at = _varint(view, at, end)
         field, wire = tag >> 3, tag & 7
+        if not field:
+            raise ValueError("not a protobuf message")
         if wire == 2:
             length, at = _varint(view, at, end)
             if length > end - at:

@@ -1,5 +1,6 @@
 """`pharos ui`: the local page."""
 
+import errno
 import ipaddress
 import os
 import socket
@@ -98,7 +99,6 @@ def _listen(host: str, port: int) -> socket.socket:
         made.listen(1024)
     except OSError as error:
         why = error.strerror or str(error)
-        raise InputError(
-            f"cannot listen at {host} port {port}: {why}", hint="--port 0 takes any that is free"
-        ) from None
+        hint = "--port 0 takes any that is free" if error.errno == errno.EADDRINUSE else ""
+        raise InputError(f"cannot listen at {host} port {port}: {why}", hint=hint) from None
     return made

@@ -18,33 +18,23 @@ from pharos.doors.web.lab_runs import Runs
 from pharos.doors.web.labs import lab_routes
 from pharos.doors.web.pool import Answer, Busy, Job, Lane, TooLate, lanes
 from pharos.doors.web.uploads import Uploads, is_upload
-from pharos.doors.web.worker import render
+from pharos.doors.web.worker import MODULES, render
 from pharos.quantity.errors import PharosError
 
 HTML = "text/html; charset=utf-8"
 # Bytes of answers that are kept: the same question has the same answer.
 KEPT_BYTES = 32 * 2**20
+# Address -> page and part: of every page its whole, the form with its answer, and the answer alone.
 PARTS = {
-    "/explore": ("explore", "page"),
-    "/explore/whole": ("explore", "whole"),
-    "/explore/result": ("explore", "result"),
+    f"/{page}{ends}": (page, part)
+    for page in MODULES
+    for ends, part in (("", "page"), ("/whole", "whole"), ("/result", "result"))
+} | {
     "/explore/contract.yaml": ("explore", "contract"),
     "/explore.json": ("explore", "json"),
-    "/compare": ("compare", "page"),
-    "/compare/whole": ("compare", "whole"),
-    "/compare/result": ("compare", "result"),
-    "/choose": ("choose", "page"),
-    "/choose/whole": ("choose", "whole"),
-    "/choose/result": ("choose", "result"),
     "/choose/contract.yaml": ("choose", "contract"),
     "/choose/brief.yaml": ("choose", "brief"),
     "/serve/remedies": ("serve", "remedies"),
-    "/serve": ("serve", "page"),
-    "/serve/whole": ("serve", "whole"),
-    "/serve/result": ("serve", "result"),
-    "/shard": ("shard", "page"),
-    "/shard/whole": ("shard", "whole"),
-    "/shard/result": ("shard", "result"),
 }
 
 

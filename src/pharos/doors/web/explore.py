@@ -25,7 +25,7 @@ from pharos.doors.web.controls import (
     runtime_control,
     workload_controls,
 )
-from pharos.doors.web.faces import face, kernel_count, kernels, without_dots
+from pharos.doors.web.faces import face, kernel_count, kernels, roof_note
 from pharos.doors.web.question import Question, Refused
 from pharos.graph.workload import Workload
 from pharos.machines.machine import Machine
@@ -94,7 +94,7 @@ def result(
         "roofs": [
             drawn.roofline(estimates, f, n) for f, n in ((drawn.WIDE, "roof"), (drawn.NARROW, "roofn"))
         ],
-        "roof_note": without_dots(first),
+        "roof_note": roof_note(estimates),
         "kernels": kernels(first, rows),
         "more": max(0, kernel_count(first) - rows),
         "more_address": question.address("/explore", rows="all"),

@@ -214,6 +214,13 @@ def kernel_count(e: Estimate) -> int:
     return sum(op.time is not None for op in e.operations)
 
 
+def roof_note(estimates: list[Estimate]) -> str:
+    """What the roofline leaves out: kernels without operations, and roofs that nobody knows."""
+    roofless = [e.machine.name for e in estimates if e.ridge_point is None]
+    told = f"No roof is known for {' and '.join(roofless)} in this precision. " if roofless else ""
+    return told + without_dots(estimates[0])
+
+
 def without_dots(e: Estimate) -> str:
     """How much of the time kernels take that have no operations, and so no dot."""
     if e.latency.value is None:
