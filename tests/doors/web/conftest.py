@@ -12,6 +12,8 @@ import pytest
 for needed in ("fastapi", "uvicorn", "jinja2", "multipart", "httpx"):
     pytest.importorskip(needed)
 
+from doors.web.browsing import THREAD  # noqa: E402
+
 from pharos.doors.web import worker  # noqa: E402
 from pharos.doors.web.app import create_app  # noqa: E402
 
@@ -80,13 +82,30 @@ def server():
     listening.close()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    if "browser" not in pyfuncitem.fixturenames:
+        return None
+    asked = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    THREAD.submit(pyfuncitem.obj, **asked).result()
+    return True
+
+
 @pytest.fixture(scope="session")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     place = os.environ.get("PHAROS_CHROMIUM", CHROMIUM)
     if not Path(place).exists():
         pytest.skip(f"no Chromium at {place}; PHAROS_CHROMIUM names another place")
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=place, args=ARGUMENTS)
-        yield made
+
+    def start():
+        begun = playwright.sync_playwright().start()
+        return begun, begun.chromium.launch(executable_path=place, args=ARGUMENTS)
+
+    def end():
         made.close()
+        begun.stop()
+
+    begun, made = THREAD.submit(start).result()
+    yield made
+    THREAD.submit(end).result()

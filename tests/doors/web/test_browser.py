@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from doors.web.browsing import THREAD
 
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 375, "height": 780}
 PAGES = ["/explore", "/compare", "/choose", "/choose?step=limits", "/choose?step=machine&on=rpi3_cortex_a53", "/serve", "/shard",
@@ -51,8 +52,7 @@ def tabs(browser, server):
     for one in made:
         assert one.wrong == []
         assert all(url.startswith((server, "blob:", "data:")) for url in one.asked)
-    for context in contexts:
-        context.close()
+    THREAD.submit(lambda: [context.close() for context in contexts]).result()
 
 
 def latency(page):

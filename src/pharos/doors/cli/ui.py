@@ -90,6 +90,7 @@ def _listen(host: str, port: int) -> socket.socket:
     Raises:
         InputError: the address is taken, or none of this machine's.
     """
+    made = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         made = socket.socket(family, socket.SOCK_STREAM)
@@ -98,6 +99,8 @@ def _listen(host: str, port: int) -> socket.socket:
         # whoever asks before the workers are there waits, and is not turned away
         made.listen(1024)
     except OSError as error:
+        if made is not None:
+            made.close()
         why = error.strerror or str(error)
         hint = "--port 0 takes any that is free" if error.errno == errno.EADDRINUSE else ""
         raise InputError(f"cannot listen at {host} port {port}: {why}", hint=hint) from None

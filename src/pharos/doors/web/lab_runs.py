@@ -109,9 +109,9 @@ class Runs:
         """Stops everything."""
         for run in self._known.values():
             self.stop(run)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            # each ends by itself, as its process is killed as soon as there is one
+            await asyncio.wait(list(self._tasks), timeout=20)
 
     async def _do(self, run: Run) -> None:
         async with self._turn:
@@ -131,8 +131,10 @@ class Runs:
                     stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
                     limit=LINE,
                 )  # fmt: skip
-                async with asyncio.timeout(self.seconds):
-                    await self._read(run)
+                if not run.is_over:
+                    # it may have been stopped while its process was made
+                    async with asyncio.timeout(self.seconds):
+                        await self._read(run)
             except TimeoutError:
                 self._end(run, FAILED, f"It was not done after {self.seconds:g} s and was stopped.")
             except (OSError, ValueError) as error:
