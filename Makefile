@@ -11,7 +11,7 @@ BIN := .venv/bin
 	@touch $@
 
 .venv/dev: .venv/base
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,torch,onnx,web]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,torch,onnx,web,sweep]'
 	@touch $@
 
 demo: .venv/base
