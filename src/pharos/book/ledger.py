@@ -1,7 +1,7 @@
 """Ledger: every claim of the chapter beside what Pharos computes for it through its own rules."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -143,3 +143,13 @@ def named(ids: Iterable[str]) -> list[Entry]:
         if name not in known:
             raise unknown_name("claim", name, list(known))
     return [entry(name) for name in ids]
+
+
+def changed(before: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(claim, verdict then, verdict now) of each claim that was there and has another verdict.
+
+    Args:
+        before: verdicts by the ids of claims, as `pharos ledger --json` told them.
+    """
+    return [(e.claim.id, before[e.claim.id], e.verdict) for e in ledger()
+            if before.get(e.claim.id, e.verdict) != e.verdict]  # fmt: skip
