@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench field accuracy ledger figures tables plots labs clean
+.PHONY: demo test lint bench field accuracy ledger figures tables plots labs coverage-map docs clean
 
 .venv/base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -59,6 +59,19 @@ labs: .venv/dev
 # Pictures of every kind; writes docs/plots.md and docs/plots/.
 plots: .venv/dev
 	@$(BIN)/python benchmarks/plots.py
+
+# Each feature of the textbook's system with its code, proof and page; writes docs/coverage.md.
+coverage-map: .venv/base
+	@$(BIN)/python -m pharos.book.coverage
+
+.venv/docs: .venv/base
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+# The documentation site, strictly, in build/site; it needs no network to be read.
+docs: .venv/docs
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
