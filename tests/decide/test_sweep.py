@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -337,7 +338,10 @@ def test_a_killed_run_goes_on(how, tmp_path):
     grid.write_text(json.dumps(LONG))
     command = [sys.executable, "-m", "pharos", "sweep", str(grid), "-o", str(out), "--rows-per-part", "20",
                "--jobs", "1"]  # fmt: skip
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # tests that run in the background of a shell are started deaf to the signal
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=heard)  # fmt: skip
     folder = tmp_path / "out.parquet.parts"
     begun(folder, 2)
     os.kill(running.pid, how)
