@@ -22,6 +22,8 @@ WIDTH, BATCHES = 2048, (1, 2, 4, 8, 16, 32, 64, 128, 256)
 COLD = 600_000_000
 # Side of the product that gives the peak, bytes that are read at once for the bandwidth.
 SQUARE, PIECE = 768, 16_000_000
+# Numbers in a row of the matrix that a piece is read as.
+LINE = 1000
 # Fewer FLOPs first: what the chapter compares, and two more pairs of the catalogue.
 PAIRS = (("mobilenet_v2", "resnet50"), ("efficientnet_b0", "resnet18"), ("efficientnet_b0", "squeezenet1_0"))
 TINY = (("mobilenet_vww", "resnet8"),)
@@ -63,7 +65,7 @@ def intensity(setting: Setting, progress: Progress) -> Outcome:
         best = {n: sizes[n] / min(t[n].best for t in (dense, kinds)) for n in roofs}
         # the most that any product reached
         peak = max(best["product"], *(float(c.flops) / t.best for c, t in asked.values()))
-        bandwidth = best["read"]
+        bandwidth = max(best["read"], best["weigh"])
         rows = [point(n, counts, timing, peak, bandwidth) for n, (counts, timing) in asked.items()]
         # of the best runs, as the roof is
         over = max(point(n, c, Timing((t.best,)), peak, bandwidth)[4] for n, (c, t) in asked.items())
@@ -100,7 +102,7 @@ def intensity(setting: Setting, progress: Progress) -> Outcome:
 
 
 def roof_calls(torch: Any, small: bool) -> tuple[dict[str, Callable[[], Any]], dict[str, float]]:
-    """A product of matrices and the reading of the next piece of a large array, the FLOP and bytes of them.
+    """A product of matrices and two ways to read the next piece of a large array, the FLOP and bytes of them.
 
     Both are as short as the calls beside them, so that their best are as likely free of interruptions.
     """
@@ -108,8 +110,11 @@ def roof_calls(torch: Any, small: bool) -> tuple[dict[str, Callable[[], Any]], d
     a, b, out = (torch.randn(side, side) for _ in range(3))
     pieces = torch.zeros(4 if small else COLD // piece, piece // 4)
     turn = cycle(pieces)
-    calls = {"product": partial(torch.mm, a, b, out=out), "read": lambda: next(turn).sum()}
-    return calls, {"product": 2.0 * side**3, "read": float(piece)}
+    # a sum waits for its additions where a product with a vector does not
+    matrices, vector = cycle([p.reshape(-1, LINE) for p in pieces]), torch.zeros(LINE)
+    calls = {"product": partial(torch.mm, a, b, out=out), "read": lambda: next(turn).sum(),
+             "weigh": lambda: torch.mv(next(matrices), vector)}  # fmt: skip
+    return calls, {"product": 2.0 * side**3, "read": float(piece), "weigh": float(piece)}
 
 
 def cold(
