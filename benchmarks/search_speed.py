@@ -45,8 +45,10 @@ DECODE = {
 
 def decode(points: int) -> dict:
     """A decode grid of about so many points."""
-    batches = max(1, min(1024, points // (4096 * 3)))
-    workload = DECODE["workload"] | {"batch": {"start": 1, "stop": batches, "step": 1}}
+    step = 8 if points <= 1024 * 4096 * 3 else 1
+    batches = max(1, min(1024, points * step // (32768 * 3)))
+    workload = DECODE["workload"] | {"batch": {"start": 1, "stop": batches, "step": 1},
+                                     "context": {"start": step, "stop": 32768, "step": step}}  # fmt: skip
     return DECODE | {"workload": workload}
 
 
@@ -308,9 +310,9 @@ def page(results: dict) -> str:
 def main() -> None:
     """Runs everything and writes the page."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--points", type=int, default=100_000_000, help="of the large sweep")
+    options.add_argument("--points", type=int, default=100_663_296, help="of the large sweep")
     options.add_argument("--cluster-points", type=int, default=5_000_000, help="of the sweep on clusters")
-    options.add_argument("--search-points", type=int, default=50_000_000, help="of the decode search")
+    options.add_argument("--search-points", type=int, default=12_582_912, help="of the decode search")
     options.add_argument("--out", type=Path, default=PAGE)
     options.add_argument("--folder", type=Path, help="where parts are written; a temporary folder by default")
     given = options.parse_args()

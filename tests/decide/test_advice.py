@@ -7,11 +7,13 @@ import pytest
 from decide.rules.cases import A100, CASES, GPT2, cached, hybrid, made, one_value_norm
 
 import pharos
+from pharos.convert.from_torch import trace
 from pharos.convert.load import load
 from pharos.decide.advice import SEVERITIES, advise, rules
 from pharos.decide.alignment import multiple_of
 from pharos.decide.changes import longest_stretch, with_shortcuts
 from pharos.graph.count import count
+from pharos.graph.workload import Workload
 from pharos.machines.machine import find_machine
 from pharos.quantity.errors import InputError
 
@@ -58,6 +60,40 @@ def test_statistics_of_a_small_batch():
     alone = finding("batch-norm-small-batch", made(one_value_norm(), A100, stated={"trains": True}))
     assert alone.severity == "error"
     assert "whatever the input" in alone.consequence.what
+
+
+def test_a_module_served_as_it_was_trained(tmp_path):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    x = torch.zeros(2, 3, 8, 8)
+    told = trace(module, x).graph(Workload(batch=2)).meta["training_statistics"]
+    assert told == ("1",)
+    case = made(trace(module, x), A100, batch=2)
+    found = finding("training-statistics", case)
+    # two maps of 6 x 6
+    assert found.gain.before == pytest.approx(math.sqrt(2 / (2 * 36 - 1)))
+    assert not list(
+        rules()["training-statistics"].find(made(trace(module, x), A100, batch=2, stated={"trains": True}))
+    )
+    assert "training_statistics" not in trace(module.eval(), x).graph(Workload(batch=2)).meta
+
+
+def test_an_onnx_file_that_serves_as_it_was_trained(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    for mode in (0, 1):
+        names = [f"p{i}" for i in range(4)]
+        outputs = ["y"] if mode == 0 else ["y", "mean", "var"]
+        node = helper.make_node("BatchNormalization", ["x", *names], outputs, name="norm", training_mode=mode)
+        graph = helper.make_graph(
+            [node], "g", [helper.make_tensor_value_info("x", kind, [2, 4, 6, 6])],
+            [helper.make_tensor_value_info("y", kind, [2, 4, 6, 6])],
+            [helper.make_tensor(n, kind, [4], [1.0] * 4) for n in names],
+        )  # fmt: skip
+        path = tmp_path / f"{mode}.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+        told = load(str(path)).graph(Workload()).meta.get("training_statistics")
+        assert told == (("norm",) if mode else None)
 
 
 def test_the_spread_of_a_variance_is_that_of_draws():

@@ -1,5 +1,6 @@
 """From ONNX: a file becomes a graph; weights stay on disk, nothing of the file is run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ def from_onnx(
         work, given, swept = _formal(work, given)
     try:
         graph = tidy(_read(model, work, given, str(path)))
+        trains = tuple(_named(node) for node in model.graph.node if _as_trained(node))
+        if trains:
+            graph = replace(graph, meta=graph.meta | {"training_statistics": trains})
     except InputError:
         raise
     except PharosError as error:
@@ -58,6 +62,17 @@ def from_onnx(
 
         return substitute(graph, swept)
     return graph
+
+
+def _as_trained(node: Any) -> bool:
+    """Whether it is a batch norm that takes mean and variance of its batch."""
+    return node.op_type == "BatchNormalization" and any(
+        a.name == "training_mode" and a.i for a in node.attribute
+    )
+
+
+def _named(node: Any) -> str:
+    return node.name or (node.output[0] if node.output else node.op_type)
 
 
 def _formal(work: Workload, given: dict[str, Size]) -> tuple[Workload, dict[str, Size], dict[Any, Size]]:

@@ -1,7 +1,7 @@
 """From PyTorch: a module becomes a graph by running it once on tensors without data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pharos.convert.torch_record import DTYPES, tensors_in
@@ -182,14 +182,15 @@ def _graph(
         key = (tuple(sorted(asked.items())), precision)
         if key not in memo:
             made = recorded(torch, module, args, kwargs, free, asked, precision, name, device, watch=watch)
-            memo[key] = made if made is getattr(module, "source_graph", None) else tidy(made)
+            own = made is getattr(module, "source_graph", None)
+            memo[key] = made if own else _as_it_is(torch, module, tidy(made))
         return memo[key]
     key = ("formula", precision)
     if key not in memo:
         written, symbols = recorded(
             torch, module, args, kwargs, free, None, precision, name, device, watch=watch
         )
-        memo[key] = tidy(written), symbols
+        memo[key] = _as_it_is(torch, module, tidy(written)), symbols
     graph, symbols = memo[key]
     missing = [called for called in asked if called not in symbols and not is_int(asked[called])]
     if missing:
@@ -198,6 +199,14 @@ def _graph(
             hint="give a number: it is traced anew for it",
         )  # fmt: skip
     return substitute(graph, {symbols[c]: s for c, s in asked.items() if c in symbols})
+
+
+def _as_it_is(torch: Any, module: Any, graph: Graph) -> Graph:
+    """The graph with the batch norms that, as the module is, take mean and variance of their batch."""
+    norms = torch.nn.modules.batchnorm._BatchNorm
+    told = tuple(name for name, part in module.named_modules()
+                 if isinstance(part, norms) and (part.training or part.running_mean is None))  # fmt: skip
+    return replace(graph, meta=graph.meta | {"training_statistics": told}) if told else graph
 
 
 def _asked(

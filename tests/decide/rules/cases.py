@@ -55,6 +55,17 @@ def one_value_norm() -> Model:
     return Model(name="pooled", family="", build=build)
 
 
+def served_as_trained(told: tuple[str, ...]) -> Model:
+    """A convolution and a batch norm that takes the statistics of its batch, or not."""
+
+    def build(work: Workload) -> Graph:
+        g = Builder("served", work.precision)
+        x = g("conv", Conv2d(3, 8, 3, 1, 1), g.input("x", (work.batch, 3, 8, 8)))
+        return g.finish(g("norm", BatchNorm(8), x), training_statistics=told or None)
+
+    return Model(name="served", family="", build=build)
+
+
 def small(on: str, nbytes: float):
     """A machine with another amount of memory."""
     return find_machine(on).but({"memory.capacity": nbytes}, "the test")
@@ -85,6 +96,10 @@ CASES = {
     "batch-norm-small-batch": (
         lambda: made("resnet18", "v100", precision="fp16", batch=2, stated={"trains": True}),
         lambda: made("resnet18", "v100", precision="fp16", batch=32, stated={"trains": True}),
+    ),
+    "training-statistics": (
+        lambda: made(served_as_trained(("norm",)), "v100", batch=4),
+        lambda: made(served_as_trained(()), "v100", batch=4),
     ),
     "kv-cache-left-out": (
         lambda: made("gpt2-xl", A100, **GPT2),

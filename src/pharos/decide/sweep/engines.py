@@ -143,7 +143,7 @@ def _threads(client: Any) -> list[int]:
 
 def _ray(name: str) -> Iterator[Engine]:
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             "Ray is not installed", where="--engine", hint="pip install 'pharos-nn[ray]'"
