@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 HOME = "https://github.com/pharos-nn/pharos/blob/main/"
 # Pages that a measurement writes; a checkout may be without them, and then nothing leads to them.
-WRITTEN = {"labs.md"}
+WRITTEN = {"labs.md", "search_speed.md"}
 # Pages whose console blocks are compared with what the commands print, and whose Python runs.
 PAGES = ("index.md", "start.md", "model.md", "extend.md", "howto/fit.md", "howto/slow.md", "howto/train.md",
          "howto/serve.md")  # fmt: skip
