@@ -130,5 +130,5 @@ def _cell(name: str, row: dict[str, Any], band: bool) -> str:
         return "yes" if value else "no"
     if name in COLUMNS and not isinstance(value, str):
         unit = COLUMNS[name].unit
-        return fmt(value, unit)
+        return f"{fmt(value)}/s" if unit == "1/s" and value is not None else fmt(value, unit)
     return f"{value:g}" if isinstance(value, float) else str(value)
