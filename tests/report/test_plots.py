@@ -371,3 +371,11 @@ def test_python_asks_as_the_command_does():
     with pytest.raises(PharosError, match="plot roofline: has no users"):
         pharos.plot("roofline", "resnet50", on="a100", users=3)
     assert math.isfinite(mine.rows("whole")[0]["seconds"])
+
+
+def test_without_the_library_it_is_told(monkeypatch):
+    from pharos.report import plotting
+
+    monkeypatch.setattr(plotting, "find_spec", lambda name: None)
+    with pytest.raises(PharosError, match=r"pharos-nn\[report\]"):
+        plotting.find_plot("roofline").draw([])

@@ -3,9 +3,12 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from importlib.util import find_spec
+from typing import Any
 
 from pharos.facts.declared import import_all
-from pharos.quantity.errors import unknown
+from pharos.quantity.errors import InputError, unknown
 from pharos.report.drawing import Figure
 
 
@@ -33,9 +36,15 @@ def plot(name: str, summary: str, *, takes: str) -> Callable[..., Callable[..., 
     """Registers a function of a result as a plot."""
 
     def register(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+        @wraps(draw)
+        def checked(*args: Any, **kwargs: Any) -> Figure:
+            if find_spec("altair") is None:
+                raise InputError("drawing a figure needs altair", hint="pip install 'pharos-nn[report]'")
+            return draw(*args, **kwargs)
+
         options = [p.name for p in inspect.signature(draw).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        PLOTS[name] = Plot(name=name, summary=summary, takes=takes, draw=draw, options=tuple(options))
-        return draw
+        PLOTS[name] = Plot(name=name, summary=summary, takes=takes, draw=checked, options=tuple(options))
+        return checked
 
     return register
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from importlib.util import find_spec
 from typing import Any
 
 from pharos.quantity.errors import InputError
@@ -27,8 +28,13 @@ def page(subjects: Sequence[Subject], name: str = "") -> str:
     """
     if not subjects:
         raise InputError("a page needs something to tell of", where="page")
+    template = _environment().get_template("report.html.j2")
+    for library in ("altair", "vl_convert"):
+        # figures that cannot be drawn are left out with the reason; none at all is no page
+        if find_spec(library) is None:
+            raise InputError("a page needs altair and vl-convert", hint="pip install 'pharos-nn[report]'")
     parts = [content(s) for s in subjects]
-    made = _environment().get_template("report.html.j2").render(
+    made = template.render(
         name=name or (parts[0].title if len(parts) == 1 else "Contracts"), parts=parts,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), version=version("pharos-nn"),
         style=_text("report.css"), script=_text("table.js"), data=_data(parts),
