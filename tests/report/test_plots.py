@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import sys
 from functools import cache
 
 import altair
@@ -376,6 +377,6 @@ def test_python_asks_as_the_command_does():
 def test_without_the_library_it_is_told(monkeypatch):
     from pharos.report import plotting
 
-    monkeypatch.setattr(plotting, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "altair", None)
     with pytest.raises(PharosError, match=r"pharos-nn\[report\]"):
         plotting.find_plot("roofline").draw([])

@@ -7,7 +7,7 @@ from typing import Any
 
 from pharos.facts.declared import import_all
 from pharos.quantity.errors import InputError, unknown
-from pharos.report.drawing import Figure
+from pharos.report.drawing import Figure, require_altair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +109,7 @@ def draw(text: str, asked: Asked | None = None) -> Picture:
             takers = ", ".join(str(n) for n, f in figures().items() if what in f.takes)
             raise InputError(f"figure {one.number} is not drawn of a {what}", where=f"--{what}",
                              hint=f"figures {takers} are")  # fmt: skip
-    try:
-        import altair as altair
-    except ImportError:
-        raise InputError("drawing a figure needs altair", hint="pip install 'pharos-nn[report]'") from None
+    require_altair()
     return one.draw(asked)
 
 

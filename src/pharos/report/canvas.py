@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from math import atan2, degrees, hypot
 from typing import Any
 
+from pharos.report.drawing import require_altair
+
 Point = tuple[float, float]
 # Seen on light and on dark ground.
 NEUTRAL = "#84878C"
@@ -104,9 +106,7 @@ class Canvas:
 
     def chart(self) -> Any:
         """The picture as an Altair chart."""
-        import altair
-
-        alt: Any = altair
+        alt = require_altair()
 
         x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, self.width], nice=False, zero=False))
         y = alt.Y("y:Q", axis=None,
@@ -198,9 +198,7 @@ class Canvas:
         return found
 
     def _colour(self, channel: Any, legend: bool = True) -> Any:
-        import altair
-
-        alt: Any = altair
+        alt = require_altair()
         shown = (
             alt.Legend(title=None, orient="bottom", direction="horizontal")
             if legend and self.legend

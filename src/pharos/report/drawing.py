@@ -206,6 +206,19 @@ def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def require_altair() -> Any:
+    """The library that describes plots.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import altair
+    except ImportError:
+        raise InputError("drawing a figure needs altair", hint="pip install 'pharos-nn[report]'") from None
+    return altair
+
+
 def _converter() -> Any:
     try:
         import vl_convert

@@ -4,12 +4,11 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from importlib.util import find_spec
 from typing import Any
 
 from pharos.facts.declared import import_all
-from pharos.quantity.errors import InputError, unknown
-from pharos.report.drawing import Figure
+from pharos.quantity.errors import unknown
+from pharos.report.drawing import Figure, require_altair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +37,7 @@ def plot(name: str, summary: str, *, takes: str) -> Callable[..., Callable[..., 
     def register(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         @wraps(draw)
         def checked(*args: Any, **kwargs: Any) -> Figure:
-            if find_spec("altair") is None:
-                raise InputError("drawing a figure needs altair", hint="pip install 'pharos-nn[report]'")
+            require_altair()
             return draw(*args, **kwargs)
 
         options = [p.name for p in inspect.signature(draw).parameters.values() if p.kind is p.KEYWORD_ONLY]

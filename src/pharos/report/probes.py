@@ -10,7 +10,7 @@ from pharos.decide.curves import Curve, Range
 from pharos.decide.probe import Probe
 from pharos.decide.probe_verdict import verdict_of
 from pharos.quantity.units import fmt_count
-from pharos.report.drawing import Figure
+from pharos.report.drawing import Figure, require_altair
 from pharos.report.text import grid, pair
 
 
@@ -165,7 +165,7 @@ def probe_figure(found: Probe) -> Figure:
     Raises:
         InputError: Altair is not installed.
     """
-    charts, rows = _altair(), []
+    charts, rows = require_altair(), []
     for condition, curves in (("as they are", found.curves), (f"{found.places} shuffled", found.shuffled)):
         for curve in curves.values():
             for n, errors, mean in zip(curve.sizes, curve.errors, curve.means, strict=True):
@@ -186,13 +186,3 @@ def probe_figure(found: Probe) -> Figure:
     source = f"measured here: {found.asked.seeds} seeds, {found.tested:,} held out; dashed: chance"
     return Figure.of(drawn, name="probe", title=f"Learning curves, {found.kind}", alt=verdict.words[0],
                      source=source)  # fmt: skip
-
-
-def _altair() -> Any:
-    from pharos.quantity.errors import InputError
-
-    try:
-        import altair
-    except ImportError:
-        raise InputError("drawing a figure needs Altair", hint="pip install 'pharos-nn[report]'") from None
-    return altair
