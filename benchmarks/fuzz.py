@@ -1,6 +1,6 @@
 """Fuzz: mutated ONNX files and Hugging Face configs; every one is read or refused with one clear error.
 
-    python benchmarks/fuzz.py --inputs 20000 --seed 0 --keep /tmp/failures
+    python benchmarks/fuzz.py --inputs 20000 --seed 0 --keep failures
 
 Each input is read and counted in a worker process with bounded memory. A crash, a hang or any exception but
 PharosError is a failure; its input is saved. The last line sums up; the exit code is 1 if anything failed.

@@ -108,6 +108,10 @@ def test_replicas_by_hand():
     assert told.numbers["replicas"] == -(-10_000 // (rate * 0.5))
     assert told.numbers["replicas_low"] <= told.numbers["replicas"] <= told.numbers["replicas_high"]
     assert told.numbers["replicas_after_drop"] == -(-30_000 // (rate * 0.5))
+    priced = run_study("replicas", price_per_hour=2)
+    assert priced.numbers["price_usd_per_hour"] == 2 * priced.numbers["replicas"]
+    assert "price as given" in " ".join(e.where for e in priced.evidence)
+    assert "price as given" not in " ".join(e.where for e in told.evidence)
 
 
 def test_plausible_by_hand():

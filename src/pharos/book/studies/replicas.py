@@ -8,6 +8,7 @@ from pharos.machines.machine import find_machine
 from pharos.models.registry import find
 from pharos.predict.estimate import predict
 from pharos.quantity.errors import InputError
+from pharos.quantity.evidence import assumed, spec
 from pharos.report.studies import Told
 
 
@@ -41,6 +42,7 @@ def replicas(
     if latency.value is None:
         raise InputError(f"the latency of {model} on {machine.id} is not known", where="on")
     price = price_per_hour or (machine.rent_usd_per_hour.value or 0.0)
+    rent = spec("price as given") if price_per_hour else machine.rent_usd_per_hour.evidence
     rows = []
     for name, seconds in (
         ("as predicted", latency.value),
@@ -68,5 +70,5 @@ def replicas(
         ),
         columns=("case", "samples_per_s", "replicas", "usd_per_hour"),
         rows=tuple(rows),
-        evidence=latency.evidence,
+        evidence=(*latency.evidence, rent, assumed(f"busy {utilisation:.0%} of the time at most")),
     )

@@ -24,13 +24,13 @@ def page(subjects: Sequence[Subject], name: str = "") -> str:
         name: its title; by default the first subject's.
 
     Raises:
-        InputError: no subject, or Jinja2 or vl-convert is not installed.
+        InputError: no subject, or Jinja2, altair or vl-convert is not installed.
     """
     if not subjects:
         raise InputError("a page needs something to tell of", where="page")
     template = _environment().get_template("report.html.j2")
     for library in ("altair", "vl_convert"):
-        # figures that cannot be drawn are left out with the reason; none at all is no page
+        # a figure that fails is left out with its reason; without the libraries all would be
         if find_spec(library) is None:
             raise InputError("a page needs altair and vl-convert", hint="pip install 'pharos-nn[report]'")
     parts = [content(s) for s in subjects]
